@@ -1,0 +1,15 @@
+//! What was seen: facts, each with its source and its moment, and the texts and files they are read from.
+
+pub mod fact;
+pub mod moment;
+pub mod observation;
+pub mod sample;
+
+pub use fact::{
+    ActionDone, CgroupMade, CgroupOwner, ContainerEnded, ContainerRef, ContainerStarted, Counters, End, Fact,
+    HostFacts, KernelKilled, LimitChanged, OomDomain, OomSummary, ProbeFailed, ProbeKind, ProcessSeen,
+    SignalSent, SourceState, StartFailed, StopReason, Stopping, VictimMarked,
+};
+pub use moment::{Moment, Order};
+pub use observation::{Observation, Source};
+pub use sample::{Breakdown, Sample};

@@ -1,0 +1,151 @@
+//! The scenario: what to do and what must happen, validated. The submodules say how a YAML file becomes one.
+
+pub mod expect;
+pub mod pod;
+
+pub use expect::{
+    Bound, Comparison, ContainerSelector, Expect, ExpectedHiddenKills, ExpectedRestarts, ExpectedTermination,
+    Measure, Operator, Reference, Window,
+};
+pub use pod::{
+    Container, EnvVar, Handler, Mount, Pod, PodKind, Probe, Program, QosClass, RestartPolicy, Role, Volume,
+    VolumeKind,
+};
+
+/// A validated scenario. Times are milliseconds, sizes bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.description`: one line on what it shows.
+    pub description: Option<String>,
+    /// SHA-256 of the file, in hex.
+    pub hash: String,
+    /// What must be there, or the scenario is skipped.
+    pub requires: Vec<Requirement>,
+    /// The node that the pods share.
+    pub node: Node,
+    /// The pods, replicas not yet multiplied.
+    pub pods: Vec<Pod>,
+    /// What is done to them while they run.
+    pub actions: Vec<Action>,
+    /// How long it is watched.
+    pub observe: Observe,
+    /// What must happen.
+    pub expect: Expect,
+    /// Milliseconds after which it is inconclusive.
+    pub timeout_ms: u64,
+    /// Factor on the kubelet's restart back-off (10 s doubling to 300 s).
+    pub back_off_scale: f64,
+    /// Fields that are without effect on the local backend: `pods[0].spec.containers[0].image: ...`.
+    pub without_effect: Vec<String>,
+}
+
+/// The node that a scenario's pods share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// What all pods together may use.
+    pub memory: Option<u64>,
+    /// The capacity that `oom_score_adj` is computed from; without it the host's MemTotal, as on kind.
+    pub capacity: Option<u64>,
+}
+
+/// What a scenario needs from where it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// The memory controller on this cgroup version.
+    Cgroup(u8),
+    /// A kubelet.
+    Cluster,
+    /// This program in `PATH`.
+    Program(String),
+    /// Root's privileges.
+    Root,
+    /// A machine that may run out of memory as a whole: a throw-away VM, marked by `EXIT137_DISPOSABLE_HOST=1`.
+    DisposableHost,
+}
+
+/// Something that the scenario does while the pods run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// When.
+    pub at: Trigger,
+    /// What.
+    pub act: Act,
+}
+
+/// When an action happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// So many milliseconds after all pods have started.
+    Time(u64),
+    /// After an event, and then so many milliseconds.
+    Event(RunEvent, u64),
+}
+
+/// Something that a trigger or the end of the observation can wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunEvent {
+    /// The kernel OOM-killed a process of this container.
+    OomKill(ContainerSelector),
+    /// So many runs of this container have ended.
+    Ended(ContainerSelector, u32),
+    /// This container's memory reached so many bytes.
+    MemoryReaches(ContainerSelector, u64),
+    /// This container is being stopped (SIGTERM was sent).
+    Stopping(ContainerSelector),
+    /// This container's instance runs.
+    Started(ContainerSelector, u32),
+}
+
+/// What an action does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Deletes a pod: preStop, SIGTERM, grace, SIGKILL.
+    Delete {
+        /// Which pod.
+        pod: String,
+        /// Instead of the pod's own `terminationGracePeriodSeconds`.
+        grace_seconds: Option<u32>,
+    },
+    /// A foreign process (comm `exit137-action`) sends a signal.
+    Kill {
+        /// To which container.
+        container: ContainerSelector,
+        /// Its number.
+        signal: i32,
+        /// To a process other than the main one (the youngest), instead of the main one.
+        child: bool,
+    },
+    /// Writes a container's memory limit, as an in-place resize does.
+    SetLimit {
+        /// Of which container.
+        container: ContainerSelector,
+        /// Bytes.
+        memory: u64,
+        /// Also the pod's limit, as the kubelet would (the sum of its containers').
+        pod_too: bool,
+    },
+}
+
+/// How long a scenario is watched. Whatever comes first ends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observe {
+    /// At most so many milliseconds after all pods have started.
+    pub for_ms: u64,
+    /// Or until this has happened.
+    pub until: Option<Until>,
+    /// And then so many milliseconds more, in which nothing unexpected may happen.
+    pub settle_ms: u64,
+}
+
+/// What ends the observation early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Every container has ended and will not be restarted.
+    AllEnded,
+    /// This happened.
+    Event(RunEvent),
+    /// So many container runs have ended, of whichever container.
+    Terminations(u32),
+}
