@@ -3,6 +3,7 @@
 pub mod fact;
 pub mod moment;
 pub mod observation;
+pub mod record;
 pub mod sample;
 
 pub use fact::{

@@ -5,6 +5,9 @@
 //! ([`diagnosis`]). The thinking half does no I/O and reads no clock; `tests/architecture.rs` holds it to that.
 
 pub mod cause;
+pub mod clock;
 pub mod diagnosis;
 pub mod evidence;
+pub mod observe;
+pub mod recorder;
 pub mod scenario;

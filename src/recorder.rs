@@ -1,0 +1,65 @@
+//! Where observations go: into the record on disk first, then to whoever listens.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::clock;
+use crate::evidence::{Fact, Moment, Observation, Source};
+
+/// Takes observations from any thread. Clones share one record.
+///
+/// Each observation is written with one `write(2)` before anybody hears of it, so that whatever was acted upon can be
+/// reported even after a `kill -9`.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    file: File,
+    sequence: u64,
+    listener: Option<UnboundedSender<Observation>>,
+    failed: Option<io::Error>,
+}
+
+impl Recorder {
+    /// Begins a record in a new file; a file that exists is an error, never overwritten.
+    pub fn create(path: &Path, listener: UnboundedSender<Observation>) -> io::Result<Self> {
+        let file = File::options().append(true).create_new(true).open(path)?;
+        let shared = Shared { file, sequence: 0, listener: Some(listener), failed: None };
+        Ok(Self { shared: Arc::new(Mutex::new(shared)) })
+    }
+
+    /// Records a fact that happened at `moment`.
+    pub fn record(&self, source: Source, moment: Moment, raw: Option<String>, fact: Fact) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let observation = Observation { sequence: shared.sequence, source, moment, raw, fact };
+        shared.sequence += 1;
+        let mut line = crate::evidence::record::encode(&observation);
+        line.push('\n');
+        if let Err(error) = shared.file.write_all(line.as_bytes()) {
+            shared.failed.get_or_insert(error);
+        }
+        if let Some(listener) = &shared.listener {
+            // A listener that has gone away has heard enough; the record goes on.
+            if listener.send(observation).is_err() {
+                shared.listener = None;
+            }
+        }
+    }
+
+    /// Records a fact that happens now.
+    pub fn now(&self, source: Source, fact: Fact) {
+        self.record(source, Moment::exactly(clock::boot_ns()), None, fact);
+    }
+
+    /// The first error in writing the record, once.
+    pub fn take_error(&self) -> Option<io::Error> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).failed.take()
+    }
+}
