@@ -10,4 +10,5 @@ pub mod diagnosis;
 pub mod evidence;
 pub mod observe;
 pub mod recorder;
+pub mod runner;
 pub mod scenario;

@@ -1,0 +1,281 @@
+//! The order of things in one scenario's run, as a pure state machine.
+//!
+//! [`Lifecycle::next`] takes what has just happened and answers what is to be done; the driver in `runner.rs` only obeys.
+//! Times are milliseconds since the run of the scenario began, on whatever clock the driver reads.
+
+mod happenings;
+mod pods;
+
+pub use happenings::{Happening, Happenings};
+
+use crate::scenario::{ContainerSelector, RunEvent, Scenario, Trigger, Until};
+use pods::Pods;
+
+/// What has just happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The driver is ready.
+    Begin,
+    /// The backend has started every pod: the zero of the scenario's own times.
+    AllStarted,
+    /// Something was observed.
+    Seen(Happening),
+    /// Time has come to a moment that [`Operation::WakeAt`] named.
+    Tick,
+    /// The user or the guardian wants this to end.
+    Interrupted,
+    /// The backend cannot go on.
+    Failed(String),
+    /// Everything that the run made is gone.
+    TornDown,
+}
+
+/// What is to be done now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    /// Start the pods.
+    Start,
+    /// Carry out the scenario's action with this index.
+    Apply(usize),
+    /// Send [`Event::Tick`] at this time, if nothing else comes first.
+    WakeAt(u64),
+    /// Stop what still runs and remove what was made.
+    TearDown,
+    /// Nothing more to do.
+    Finish(Ending),
+}
+
+/// How the run of a scenario came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was observed as long as it said.
+    Observed,
+    /// Its timeout came first.
+    TimedOut,
+    /// It was interrupted.
+    Interrupted,
+    /// The environment or the harness failed.
+    Failed(String),
+}
+
+/// The state of one scenario's run.
+#[derive(Debug)]
+pub struct Lifecycle {
+    phase: Phase,
+    timeout_ms: u64,
+    watch: Watch,
+    actions: Vec<PendingAction>,
+    pods: Pods,
+}
+
+#[derive(Debug, PartialEq)]
+enum Phase {
+    New,
+    Starting,
+    Watching { zero: u64 },
+    Settling { until: u64 },
+    TearingDown(Ending),
+    Done,
+}
+
+#[derive(Debug)]
+struct Watch {
+    for_ms: u64,
+    settle_ms: u64,
+    until: Option<Until>,
+    terminations: u32,
+}
+
+#[derive(Debug)]
+struct PendingAction {
+    trigger: Trigger,
+    due: Option<u64>,
+    applied: bool,
+    progress: Progress,
+}
+
+/// How far an event that may take several happenings has come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress(u32);
+
+impl Lifecycle {
+    /// The lifecycle of a scenario that has not begun.
+    pub fn new(scenario: &Scenario) -> Self {
+        let observe = &scenario.observe;
+        Self {
+            phase: Phase::New,
+            timeout_ms: scenario.timeout_ms,
+            watch: Watch {
+                for_ms: observe.for_ms,
+                settle_ms: observe.settle_ms,
+                until: observe.until.clone(),
+                terminations: 0,
+            },
+            actions: scenario
+                .actions
+                .iter()
+                .map(|action| PendingAction {
+                    trigger: action.at.clone(),
+                    due: None,
+                    applied: false,
+                    progress: Progress::default(),
+                })
+                .collect(),
+            pods: Pods::new(&scenario.pods),
+        }
+    }
+
+    /// What is to be done, now that this has happened at `now`.
+    pub fn next(&mut self, now: u64, event: Event) -> Vec<Operation> {
+        match (&self.phase, event) {
+            (Phase::Done, _) => Vec::new(),
+            (Phase::New, Event::Begin) => {
+                self.phase = Phase::Starting;
+                vec![Operation::Start, Operation::WakeAt(self.timeout_ms)]
+            }
+            (Phase::TearingDown(_), Event::TornDown) => {
+                match std::mem::replace(&mut self.phase, Phase::Done) {
+                    Phase::TearingDown(ending) => vec![Operation::Finish(ending)],
+                    Phase::New
+                    | Phase::Starting
+                    | Phase::Watching { .. }
+                    | Phase::Settling { .. }
+                    | Phase::Done => Vec::new(),
+                }
+            }
+            (Phase::TearingDown(_), _) => Vec::new(),
+            (_, Event::Interrupted) => self.tear_down(Ending::Interrupted),
+            (_, Event::Failed(why)) => self.tear_down(Ending::Failed(why)),
+            (_, Event::Seen(happening)) => {
+                self.take_note(now, &happening);
+                self.advance(now)
+            }
+            (Phase::Starting, Event::AllStarted) => {
+                self.phase = Phase::Watching { zero: now };
+                for action in &mut self.actions {
+                    if let Trigger::Time(after) = action.trigger {
+                        action.due = Some(now + after);
+                    }
+                }
+                self.advance(now)
+            }
+            (_, Event::Begin | Event::AllStarted | Event::Tick | Event::TornDown) => self.advance(now),
+        }
+    }
+
+    fn take_note(&mut self, now: u64, happening: &Happening) {
+        self.pods.observe(happening);
+        if matches!(happening, Happening::Ended { .. }) {
+            self.watch.terminations += 1;
+        }
+        for action in &mut self.actions {
+            if let Trigger::Event(event, delay) = &action.trigger
+                && action.due.is_none()
+                && action.progress.completes(event, happening)
+            {
+                action.due = Some(now + delay);
+            }
+        }
+        let reached = match &self.watch.until {
+            Some(Until::Event(event)) => {
+                Progress::default().completes(event, happening) || self.counted(event)
+            }
+            Some(Until::Terminations(count)) => self.watch.terminations >= *count,
+            Some(Until::AllEnded) => self.pods.all_ended(),
+            None => false,
+        };
+        if reached && matches!(self.phase, Phase::Watching { .. } | Phase::Starting) {
+            self.phase = Phase::Settling { until: now + self.watch.settle_ms };
+        }
+    }
+
+    /// Whether an event that takes several ends has had them all.
+    fn counted(&self, event: &RunEvent) -> bool {
+        match event {
+            RunEvent::Ended(selector, times) => self.pods.ends_of(selector) >= *times,
+            RunEvent::OomKill(_)
+            | RunEvent::MemoryReaches(..)
+            | RunEvent::Stopping(_)
+            | RunEvent::Started(..) => false,
+        }
+    }
+
+    /// Does what time has made due, and says when to look again.
+    fn advance(&mut self, now: u64) -> Vec<Operation> {
+        if now >= self.timeout_ms {
+            return self.tear_down(Ending::TimedOut);
+        }
+        let mut operations = Vec::new();
+        let mut wake = self.timeout_ms;
+        for (index, action) in self.actions.iter_mut().enumerate() {
+            match action.due {
+                Some(due) if !action.applied && due <= now => {
+                    action.applied = true;
+                    operations.push(Operation::Apply(index));
+                }
+                Some(due) if !action.applied => wake = wake.min(due),
+                Some(_) | None => {}
+            }
+        }
+        let end = match self.phase {
+            Phase::Watching { zero } => Some(zero + self.watch.for_ms),
+            Phase::Settling { until } => Some(until),
+            Phase::New | Phase::Starting | Phase::TearingDown(_) | Phase::Done => None,
+        };
+        match end {
+            Some(end) if now >= end => operations.extend(self.tear_down(Ending::Observed)),
+            Some(end) => operations.push(Operation::WakeAt(wake.min(end))),
+            None => operations.push(Operation::WakeAt(wake)),
+        }
+        operations
+    }
+
+    fn tear_down(&mut self, ending: Ending) -> Vec<Operation> {
+        self.phase = Phase::TearingDown(ending);
+        vec![Operation::TearDown]
+    }
+}
+
+impl Progress {
+    /// Whether this happening completes the event that is waited for.
+    fn completes(&mut self, event: &RunEvent, happening: &Happening) -> bool {
+        match (event, happening) {
+            (RunEvent::OomKill(wanted), Happening::OomKill(seen))
+            | (RunEvent::Stopping(wanted), Happening::Stopping { container: seen, .. }) => {
+                selects(wanted, &seen.pod, &seen.container)
+            }
+            (RunEvent::Started(wanted, instance), Happening::Started(seen)) => {
+                selects(wanted, &seen.pod, &seen.container) && seen.instance == *instance
+            }
+            (RunEvent::MemoryReaches(wanted, bytes), Happening::MemoryReached { container, bytes: seen }) => {
+                selects(wanted, &container.pod, &container.container) && seen >= bytes
+            }
+            (RunEvent::Ended(wanted, times), Happening::Ended { container, .. }) => {
+                if selects(wanted, &container.pod, &container.container) {
+                    self.0 += 1;
+                }
+                self.0 >= *times
+            }
+            (
+                RunEvent::OomKill(_)
+                | RunEvent::Stopping(_)
+                | RunEvent::Started(..)
+                | RunEvent::MemoryReaches(..)
+                | RunEvent::Ended(..),
+                _,
+            ) => false,
+        }
+    }
+}
+
+/// Whether a selector means this container: its pod by its own name, or by the name that its replicas share.
+pub fn selects(selector: &ContainerSelector, pod: &str, container: &str) -> bool {
+    selector.container == container
+        && (selector.pod == pod
+            || pod.rsplit_once('-').is_some_and(|(stem, index)| {
+                stem == selector.pod && index.bytes().all(|b| b.is_ascii_digit())
+            }))
+}
+
+#[cfg(test)]
+mod tests;
