@@ -1,0 +1,48 @@
+# The two commands to know: `make run` reproduces and explains real OOM kills on this host, `make test` tests everything
+# that this host can test. Each does its own set-up; both want root (or say what they skip without it).
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
+EXIT137 := $(TARGET)/release/exit137
+
+.PHONY: run build test lint deny fuzz accuracy crash bench test-vm install clean
+
+run: build ## build, then run every scenario that ships
+	$(EXIT137) run
+
+build:
+	$(CARGO) build --release --workspace --locked
+
+test: ## unit, property, golden and real-kernel tests
+	$(CARGO) test --workspace --locked
+
+lint: ## formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+deny: ## licences, bans and sources of the dependencies
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked --target-dir target/tools cargo-deny
+	$(CARGO) deny --offline check licenses bans sources
+
+fuzz: ## hostile input for the three parsers, for a bounded number of rounds
+	EXIT137_FUZZ_ITERATIONS=200000 $(CARGO) test --release --locked --test 'hostile*'
+
+accuracy: build ## 20 repeats of the suite against the committed truth table
+	tests/accuracy/run
+
+crash: build ## kill -9 of the harness at many moments; nothing may be left behind
+	tests/crash/run
+
+bench: build ## measured, as ratios in one run
+	benches/run
+
+test-vm: build ## the cgroup v2 suite, in a throw-away VM
+	tests/vm/suite-v2
+
+install: build ## into PREFIX (default /usr/local)
+	install -D -m 755 $(EXIT137) $(DESTDIR)$(PREFIX)/bin/exit137
+	install -D -m 755 $(TARGET)/release/exit137-workload $(DESTDIR)$(PREFIX)/libexec/exit137/exit137-workload
+
+clean:
+	$(CARGO) clean
