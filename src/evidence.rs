@@ -1,10 +1,13 @@
 //! What was seen: facts, each with its source and its moment, and the texts and files they are read from.
 
 pub mod fact;
+pub mod kmsg;
+pub mod memcg;
 pub mod moment;
 pub mod observation;
 pub mod record;
 pub mod sample;
+pub mod trace;
 
 pub use fact::{
     ActionDone, CgroupMade, CgroupOwner, ContainerEnded, ContainerRef, ContainerStarted, Counters, End, Fact,

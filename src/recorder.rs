@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock;
+use crate::evidence::record::{Emitter, encode};
 use crate::evidence::{Fact, Moment, Observation, Source};
 
 /// Takes observations from any thread. Clones share one record.
@@ -22,6 +23,7 @@ pub struct Recorder {
 #[derive(Debug)]
 struct Shared {
     file: File,
+    emitter: Emitter,
     sequence: u64,
     listener: Option<UnboundedSender<Observation>>,
     failed: Option<io::Error>,
@@ -29,9 +31,10 @@ struct Shared {
 
 impl Recorder {
     /// Begins a record in a new file; a file that exists is an error, never overwritten.
-    pub fn create(path: &Path, listener: UnboundedSender<Observation>) -> io::Result<Self> {
+    pub fn create(path: &Path, boot_id: &str, listener: UnboundedSender<Observation>) -> io::Result<Self> {
         let file = File::options().append(true).create_new(true).open(path)?;
-        let shared = Shared { file, sequence: 0, listener: Some(listener), failed: None };
+        let emitter = Emitter { epoch: format!("{}", clock::unix_ns()), boot_id: boot_id.to_owned() };
+        let shared = Shared { file, emitter, sequence: 0, listener: Some(listener), failed: None };
         Ok(Self { shared: Arc::new(Mutex::new(shared)) })
     }
 
@@ -40,9 +43,7 @@ impl Recorder {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let observation = Observation { sequence: shared.sequence, source, moment, raw, fact };
         shared.sequence += 1;
-        let mut line = crate::evidence::record::encode(&observation);
-        line.push('\n');
-        if let Err(error) = shared.file.write_all(line.as_bytes()) {
+        if let Err(error) = shared.write(&observation) {
             shared.failed.get_or_insert(error);
         }
         if let Some(listener) = &shared.listener {
@@ -61,5 +62,13 @@ impl Recorder {
     /// The first error in writing the record, once.
     pub fn take_error(&self) -> Option<io::Error> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).failed.take()
+    }
+}
+
+impl Shared {
+    fn write(&mut self, observation: &Observation) -> io::Result<()> {
+        let mut line = encode(observation, &self.emitter)?;
+        line.push('\n');
+        self.file.write_all(line.as_bytes())
     }
 }
