@@ -4,6 +4,7 @@
 //! ([`evidence::Observation`]). The other half *thinks*: it reads the facts back and settles why each container ended
 //! ([`diagnosis`]). The thinking half does no I/O and reads no clock; `tests/architecture.rs` holds it to that.
 
+pub mod backend;
 pub mod cause;
 pub mod clock;
 pub mod diagnosis;

@@ -3,6 +3,8 @@
 //! [`Observers`] are started once per run, for the whole host. A scenario that runs gets a [`Watch`], which sends what
 //! they see to its own recorder.
 
+pub mod trace;
+
 use std::io;
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! Pods and containers: what of a PodSpec the local backend honours, in bytes and milliseconds.
 
-use exit137_workload::Behaviour;
+use exit137_workload::Workload;
 use k8s_openapi::api::core::v1::PodSpec;
 
 /// What a pod is an instance of.
@@ -104,7 +104,7 @@ pub struct Container {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Program {
     /// A built-in behaviour.
-    Workload(Behaviour),
+    Workload(Workload),
     /// `command` and `args`.
     Command(Vec<String>),
 }

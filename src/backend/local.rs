@@ -1,0 +1,158 @@
+//! Pods on this host: cgroups for their limits, namespaces for the rest. No cluster, no container engine.
+
+pub mod admission;
+pub mod cgroup;
+mod container;
+pub mod gc;
+mod guardian;
+mod helper;
+pub mod lock;
+mod network;
+mod oom_score_adj;
+mod pause;
+mod pod;
+mod probe;
+mod process;
+pub mod program;
+mod protocol;
+mod root;
+mod running;
+mod shim;
+mod sys;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::BackendError;
+use crate::observe::Watch;
+use crate::recorder::Recorder;
+use crate::scenario::Scenario;
+use cgroup::{Cgroup, Hierarchy, Version};
+pub use running::RunningScenario;
+
+/// The part of this program that runs as a helper process, if `arg` names one. To be asked before any thread exists.
+pub fn helper_main(arg: &str) -> Option<ExitCode> {
+    match arg {
+        "__shim" => Some(shim::main()),
+        "__exec" => Some(shim::exec_main()),
+        "__pause" => Some(pause::main()),
+        "__act" => Some(pause::act_main()),
+        "__guardian" => Some(guardian::main()),
+        _ => None,
+    }
+}
+
+/// The local backend, for the length of a run.
+#[derive(Debug)]
+pub struct LocalBackend {
+    run: String,
+    root: Cgroup,
+    workload: PathBuf,
+    rootless: bool,
+    initial_pid_namespace: bool,
+    memory_total: u64,
+    guardian: guardian::Guardian,
+    _lock: lock::RunLock,
+}
+
+impl LocalBackend {
+    /// Makes what a run needs: its lock with what it may take at most, its cgroup, its guardian.
+    pub async fn prepare(run: &str, bound: u64) -> Result<Self, BackendError> {
+        let workload = program::find_workload()?;
+        let base = Hierarchy::find()?.base()?;
+        let room = admission::look(&base, run);
+        if bound > room.free() {
+            return Err(BackendError(format!(
+                "the scenarios may take up to {} MiB at the same time, but only {} MiB are free beyond the reserve of {} MiB \
+                 ({} MiB are promised to other runs); run fewer at a time (--jobs 1), or free some memory",
+                bound >> 20,
+                room.free() >> 20,
+                room.reserve >> 20,
+                room.promised >> 20
+            )));
+        }
+        let lock = lock::RunLock::take(run, bound).map_err(|error| {
+            BackendError::doing(format!("lock {}", lock::directory().join(run).display()), error)
+        })?;
+        let root = base.make_child(&format!("exit137-{run}")).map_err(|error| {
+            BackendError(format!(
+                "cannot make a cgroup in {}: {error}; run as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes exit137 run)",
+                base.directory.display()
+            ))
+        })?;
+        let started = guardian::Guardian::start(run, &root, room.reserve).await;
+        let guardian = match started {
+            Ok(guardian) => guardian,
+            Err(error) => {
+                // Nothing is in it yet.
+                let _ = root.remove();
+                return Err(error);
+            }
+        };
+        let backend = Self {
+            run: run.to_owned(),
+            root,
+            workload,
+            rootless: !rustix::process::geteuid().is_root(),
+            initial_pid_namespace: in_initial_pid_namespace(),
+            memory_total: admission::meminfo("MemTotal").unwrap_or(0),
+            guardian,
+            _lock: lock,
+        };
+        match backend.root.delegate_memory() {
+            Ok(()) => Ok(backend),
+            Err(error) => {
+                backend.tear_down().await;
+                Err(BackendError::doing("delegate the memory controller", error))
+            }
+        }
+    }
+
+    /// Whether memory cgroups are v1 or v2 here.
+    pub fn version(&self) -> Version {
+        self.root.version
+    }
+
+    /// Why everything is to stop, once it is.
+    pub fn alarm(&self) -> watch::Receiver<Option<String>> {
+        self.guardian.alarm.clone()
+    }
+
+    /// Starts a scenario's pods. What containers print goes into `logs`.
+    pub async fn start(
+        &self,
+        scenario: &Scenario,
+        trial: &str,
+        recorder: Recorder,
+        watch: Watch,
+        logs: &Path,
+    ) -> Result<Arc<RunningScenario>, BackendError> {
+        let running = RunningScenario::new(self, scenario, trial, recorder, watch, logs)?;
+        match running.start(scenario).await {
+            Ok(()) => Ok(Arc::new(running)),
+            Err(error) => {
+                for problem in running.tear_down().await {
+                    tracing::warn!(scenario = scenario.name, "not removed: {problem}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes everything that is left of the run; answers what could not be.
+    pub async fn tear_down(self) -> Vec<String> {
+        let (run, root) = (self.run.clone(), self.root.clone());
+        let removed = tokio::task::spawn_blocking(move || gc::reclaim(&run, &root).failed).await;
+        self.guardian.dismiss().await;
+        removed.unwrap_or_else(|error| vec![error.to_string()])
+    }
+}
+
+/// Whether the kernel's PIDs are this process's too: the initial PID namespace has a fixed inode
+/// (`include/linux/proc_ns.h`, `PROC_PID_INIT_INO`).
+pub fn in_initial_pid_namespace() -> bool {
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")
+}

@@ -1,0 +1,321 @@
+//! One run of a container: from its cgroup to its end, probes and stop included.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::cgroup::Cgroup;
+use super::helper::Helper;
+use super::pod::PodContext;
+use super::probe::{self, Place};
+use super::protocol::{Command, ProcessSpec, Report, ShimSpec};
+use super::{oom_score_adj, program};
+use crate::evidence::{
+    CgroupMade, CgroupOwner, ContainerEnded, ContainerRef, ContainerStarted, End, Fact, ProbeFailed,
+    ProbeKind, Source, StartFailed, StopReason, Stopping,
+};
+use crate::observe::WatchedCgroup;
+use crate::scenario::{Container, Role};
+
+/// That a container is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopRequest {
+    /// Why.
+    pub reason: StopReason,
+    /// How long after SIGTERM it may take.
+    pub grace_ms: u64,
+}
+
+/// How a run of a container went.
+#[derive(Clone, Copy, Debug)]
+pub struct RunEnd {
+    /// How it ended; `None` where it could not even be tried.
+    pub end: Option<End>,
+}
+
+/// A container whose main process runs.
+struct Running<'a> {
+    pod: &'a PodContext,
+    container: &'a Container,
+    which: ContainerRef,
+    helper: Helper,
+    place: Place,
+    end: Option<End>,
+}
+
+/// Runs a container once. `started` is called when its main process runs.
+pub async fn run(
+    pod: &PodContext,
+    container: &Container,
+    instance: u32,
+    stop: &mut watch::Receiver<Option<StopRequest>>,
+    started: impl FnOnce(),
+) -> RunEnd {
+    let which = ContainerRef { pod: pod.name.clone(), container: container.name.clone(), instance };
+    let cgroup = match make_cgroup(pod, container, &which) {
+        Ok(cgroup) => cgroup,
+        Err(error) => {
+            let message = format!("cannot make its cgroup: {error}");
+            pod.record(
+                Source::Runtime,
+                Fact::StartFailed(StartFailed { container: which, pid: None, message, end: None }),
+            );
+            return RunEnd { end: None };
+        }
+    };
+    pod.targets.lock().await.insert(which.container.clone(), (cgroup.clone(), None));
+    let end = match start(pod, container, &which, &cgroup).await {
+        Ok(running) => {
+            pod.targets
+                .lock()
+                .await
+                .insert(which.container.clone(), (cgroup.clone(), Some(running.place.clone())));
+            started();
+            running.supervise(stop).await
+        }
+        Err(end) => end,
+    };
+    pod.targets.lock().await.remove(&which.container);
+    let (watch, path) = (pod.watch.clone(), cgroup.path.clone());
+    let removed = tokio::task::spawn_blocking(move || {
+        // What the main process left behind dies with its PID namespace; the last reading comes after that.
+        let killed = cgroup.kill();
+        watch.remove_cgroup(&path);
+        killed.and_then(|()| cgroup.remove())
+    });
+    if let Ok(Err(error)) = removed.await {
+        tracing::warn!(container = %which, %error, "its cgroup could not be removed yet");
+    }
+    RunEnd { end }
+}
+
+fn make_cgroup(pod: &PodContext, container: &Container, which: &ContainerRef) -> std::io::Result<Cgroup> {
+    let cgroup = pod.cgroup.make_child(&format!("{}-{}", which.container, which.instance))?;
+    // With a limit of the pod's own, a container without one gets that (kubelet `getMemoryLimit`).
+    if let Some(limit) = container.limit.or(pod.spec.pod_limit) {
+        cgroup.set_limit(limit)?;
+    }
+    let oom_group = cgroup.set_oom_group();
+    let owner = CgroupOwner::Container(which.clone());
+    let made =
+        CgroupMade { path: cgroup.path.clone(), owner: owner.clone(), limit: cgroup.limit(), oom_group };
+    pod.record(Source::Harness, Fact::Cgroup(made));
+    pod.watch.add_cgroup(WatchedCgroup {
+        directory: cgroup.directory.clone(),
+        path: cgroup.path.clone(),
+        owner,
+    })?;
+    Ok(cgroup)
+}
+
+async fn start<'a>(
+    pod: &'a PodContext,
+    container: &'a Container,
+    which: &ContainerRef,
+    cgroup: &Cgroup,
+) -> Result<Running<'a>, Option<End>> {
+    let failed = |pid, message: String, end| {
+        pod.record(
+            Source::Runtime,
+            Fact::StartFailed(StartFailed { container: which.clone(), pid, message, end }),
+        );
+    };
+    let process = ProcessSpec {
+        command: program::command_of(&container.program),
+        env: container.env.iter().map(|var| (var.name.clone(), var.value.clone())).collect(),
+        working_dir: container.working_dir.clone(),
+        user: container.run_as_user.unwrap_or(program::NOBODY),
+        allow_privilege_escalation: container.allow_privilege_escalation,
+        cgroup_procs: cgroup.directory.join("cgroup.procs"),
+        oom_score_adj: oom_score_adj::for_container(&pod.spec, container, pod.capacity),
+        rootless: pod.rootless,
+    };
+    let spec = ShimSpec {
+        pause_pid: pod.pause_pid,
+        process: process.clone(),
+        mounts: container.mounts.iter().map(|m| (m.volume.clone(), m.path.clone(), m.read_only)).collect(),
+        log: log_file(pod, which),
+    };
+    let mut helper = match Helper::start("__shim", &spec).await {
+        Ok(helper) => helper,
+        Err(error) => {
+            failed(None, format!("cannot start the shim: {error}"), None);
+            return Err(None);
+        }
+    };
+    match helper.hear::<Report>().await {
+        Ok(Some(Report::Started { pid, at, oom_score_adj })) => {
+            let fact = ContainerStarted {
+                container: which.clone(),
+                pid: pod.initial_pid_namespace.then_some(pid),
+                runtime_pid: helper.child.id().filter(|_| pod.initial_pid_namespace),
+                request: container.request,
+                limit: container.limit,
+                pod_level_limit: pod.spec.pod_limit.is_some(),
+                neighbours: pod.neighbours(container),
+                oom_score_adj,
+                rlimit_cpu: program::rlimit_cpu(&container.program),
+                grace_seconds: pod.spec.grace_seconds,
+            };
+            pod.recorder.record(Source::Runtime, at, None, Fact::Started(fact));
+            pod.watch.add_process(pid, which);
+            let place = Place { main_pid: pid, pause_pid: pod.pause_pid, process };
+            Ok(Running { pod, container, which: which.clone(), helper, place, end: None })
+        }
+        Ok(Some(Report::StartFailed { pid, at, message, end })) => {
+            let fact = StartFailed { container: which.clone(), pid, message, end };
+            pod.recorder.record(Source::Runtime, at, None, Fact::StartFailed(fact));
+            Err(end)
+        }
+        Ok(Some(Report::Ready | Report::Signaled { .. } | Report::Ended { .. }) | None) => {
+            failed(None, "the shim ended before it started anything".into(), None);
+            Err(None)
+        }
+        Err(error) => {
+            failed(None, format!("the shim cannot be understood: {error}"), None);
+            Err(None)
+        }
+    }
+}
+
+fn log_file(pod: &PodContext, which: &ContainerRef) -> PathBuf {
+    pod.logs.join(format!("{}-{}-{}.log", which.pod, which.container, which.instance))
+}
+
+impl Running<'_> {
+    async fn supervise(mut self, stop: &mut watch::Receiver<Option<StopRequest>>) -> Option<End> {
+        let (pod, which) = (self.pod, self.which.clone());
+        let probes = probes(pod, self.container, which, self.place.clone());
+        let request = {
+            tokio::pin!(probes);
+            tokio::select! {
+                end = self.ended() => return end,
+                requested = stop.wait_for(Option::is_some) => requested.ok().and_then(|request| *request),
+                request = &mut probes => Some(request),
+            }
+        };
+        // The run itself is over when nobody can ask any more.
+        let request = request.unwrap_or(StopRequest { reason: StopReason::TearDown, grace_ms: 0 });
+        self.stop(request, stop).await
+    }
+
+    /// The kubelet's way to stop a container (`kuberuntime_container.go:killContainer`): preStop, SIGTERM, and what is left
+    /// of the grace period later SIGKILL. A tear-down that comes meanwhile does not wait.
+    async fn stop(
+        &mut self,
+        request: StopRequest,
+        stop: &mut watch::Receiver<Option<StopRequest>>,
+    ) -> Option<End> {
+        self.announce(request);
+        if request.reason != StopReason::TearDown && request.grace_ms > 0 {
+            let place = self.place.clone();
+            let (pod, pre_stop) = (self.pod, self.container.pre_stop.clone());
+            let grace = Duration::from_millis(request.grace_ms);
+            let gracefully = async {
+                if let Some(hook) = &pre_stop {
+                    let seconds = u32::try_from(request.grace_ms.div_ceil(1000)).unwrap_or(u32::MAX);
+                    if let Err(error) = probe::attempt(&place, hook, seconds).await {
+                        tracing::warn!(pod = pod.name, %error, "preStop failed");
+                    }
+                }
+                self.signal(Signal::TERM).await;
+                self.ended().await
+            };
+            let torn_down =
+                stop.wait_for(|request| request.is_some_and(|r| r.reason == StopReason::TearDown));
+            tokio::select! {
+                ended = timeout(grace, gracefully) => if let Ok(end) = ended { return end },
+                _ = torn_down => self.announce(StopRequest { reason: StopReason::TearDown, grace_ms: 0 }),
+            }
+        }
+        self.signal(Signal::KILL).await;
+        self.ended().await
+    }
+
+    fn announce(&self, request: StopRequest) {
+        let StopRequest { reason, grace_ms } = request;
+        self.pod.record(
+            Source::Kubelet,
+            Fact::Stopping(Stopping { container: self.which.clone(), reason, grace_ms }),
+        );
+    }
+
+    async fn signal(&mut self, signal: Signal) {
+        // A shim that is gone has taken its container with it.
+        let _ = self.helper.tell(&Command::Signal(signal.as_raw())).await;
+    }
+
+    /// Waits for the end of the main process. Safe to be dropped and called again.
+    async fn ended(&mut self) -> Option<End> {
+        while self.end.is_none() {
+            match self.helper.hear::<Report>().await {
+                Ok(Some(Report::Ended { end, at, cpu_ms })) => {
+                    let ended = ContainerEnded { container: self.which.clone(), end, reason: None, cpu_ms };
+                    self.pod.recorder.record(Source::Runtime, at, None, Fact::Ended(ended));
+                    self.end = Some(end);
+                }
+                Ok(Some(Report::Signaled { signal, at })) => {
+                    let fact = Fact::RuntimeSignal { container: self.which.clone(), signal };
+                    self.pod.recorder.record(Source::Runtime, at, None, fact);
+                }
+                Ok(Some(Report::Ready | Report::Started { .. } | Report::StartFailed { .. })) => {}
+                Ok(None) | Err(_) => return self.shim_lost(),
+            }
+        }
+        self.end
+    }
+
+    fn shim_lost(&self) -> Option<End> {
+        let reason = format!("the shim of {} died", self.which);
+        self.pod.record(
+            Source::Runtime,
+            Fact::Source(crate::evidence::SourceState::Lost { of: Source::Runtime, reason }),
+        );
+        None
+    }
+}
+
+/// Probes for as long as nothing fails too often; the liveness probe waits for the startup probe.
+async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, place: Place) -> StopRequest {
+    let each = |probe: ProbeKind, threshold: u32| {
+        let which = which.clone();
+        move |failure: &probe::Failure| {
+            let failed = ProbeFailed {
+                container: which.clone(),
+                probe,
+                message: failure.message.clone(),
+                failures: failure.failures,
+                threshold,
+            };
+            pod.record(Source::Kubelet, Fact::ProbeFailed(failed));
+        }
+    };
+    let grace_ms = |own: Option<u32>| u64::from(own.unwrap_or(pod.spec.grace_seconds)) * 1000;
+    if let Some(startup) = &container.startup {
+        let failed = each(ProbeKind::Startup, startup.failure_threshold);
+        if probe::watch(&place, startup, true, failed).await.is_err() {
+            return StopRequest {
+                reason: StopReason::StartupProbe,
+                grace_ms: grace_ms(startup.grace_seconds),
+            };
+        }
+    }
+    if container.role == Role::Sidecar {
+        pod.sidecar_ready(&container.name);
+    }
+    if let Some(liveness) = &container.liveness {
+        let failed = each(ProbeKind::Liveness, liveness.failure_threshold);
+        if probe::watch(&place, liveness, false, failed).await.is_err() {
+            return StopRequest {
+                reason: StopReason::LivenessProbe,
+                grace_ms: grace_ms(liveness.grace_seconds),
+            };
+        }
+    }
+    loop {
+        sleep(Duration::from_secs(3600)).await;
+    }
+}

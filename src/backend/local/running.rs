@@ -1,0 +1,338 @@
+//! A scenario that runs: its pods, what is done to them, and their end.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
+
+use super::LocalBackend;
+use super::cgroup::Cgroup;
+use super::container::StopRequest;
+use super::gc;
+use super::helper::Helper;
+use super::pod::{self, PodContext};
+use super::protocol::{ActionSpec, PauseSpec, Report, VolumeSource, VolumeSpec};
+use super::{oom_score_adj, probe::Place};
+use crate::backend::BackendError;
+use crate::evidence::{ActionDone, CgroupMade, CgroupOwner, Fact, LimitChanged, Source, StopReason};
+use crate::observe::{Watch, WatchedCgroup};
+use crate::recorder::Recorder;
+use crate::scenario::{Act, ContainerSelector, Pod, Scenario, VolumeKind};
+
+/// A scenario whose pods have been started.
+#[derive(Debug)]
+pub struct RunningScenario {
+    node: Cgroup,
+    node_watched: Cgroup,
+    scratch: PathBuf,
+    workload: PathBuf,
+    recorder: Recorder,
+    watch: Watch,
+    logs: PathBuf,
+    rootless: bool,
+    initial_pid_namespace: bool,
+    capacity: u64,
+    back_off_scale: f64,
+    pods: Mutex<Vec<RunningPod>>,
+    lives: Mutex<JoinSet<()>>,
+}
+
+#[derive(Debug)]
+struct RunningPod {
+    context: Arc<PodContext>,
+    pause: Helper,
+}
+
+impl RunningScenario {
+    pub(super) fn new(
+        backend: &LocalBackend,
+        scenario: &Scenario,
+        trial: &str,
+        recorder: Recorder,
+        watch: Watch,
+        logs: &Path,
+    ) -> Result<Self, BackendError> {
+        let doing = |error| BackendError::doing(format!("make the cgroup of {trial}"), error);
+        let node = backend.root.make_child(trial).map_err(doing)?;
+        node.delegate_memory().map_err(doing)?;
+        let pods = node.make_child("node").map_err(doing)?;
+        let running = Self {
+            node_watched: pods,
+            scratch: gc::scratch(&backend.run).join(trial),
+            workload: backend.workload.clone(),
+            recorder,
+            watch,
+            logs: logs.to_path_buf(),
+            rootless: backend.rootless,
+            initial_pid_namespace: backend.initial_pid_namespace,
+            capacity: scenario.node.capacity.unwrap_or(backend.memory_total),
+            back_off_scale: scenario.back_off_scale,
+            node,
+            pods: Mutex::default(),
+            lives: Mutex::default(),
+        };
+        running.announce(&running.node_watched, CgroupOwner::Node, scenario.node.memory).map_err(doing)?;
+        running.node_watched.delegate_memory().map_err(doing)?;
+        Ok(running)
+    }
+
+    /// Starts every pod and waits until each has begun to run its containers.
+    pub(super) async fn start(&self, scenario: &Scenario) -> Result<(), BackendError> {
+        for pod in &scenario.pods {
+            for name in pod.replica_names() {
+                let running = self.start_pod(pod, &name).await?;
+                self.pods.lock().await.push(running);
+            }
+        }
+        let contexts: Vec<_> = self.pods.lock().await.iter().map(|pod| Arc::clone(&pod.context)).collect();
+        for context in &contexts {
+            self.lives.lock().await.spawn(pod::live(Arc::clone(context)));
+        }
+        for context in contexts {
+            let mut started = context.started.subscribe();
+            // A pod that has gone has been started.
+            let _ = started.wait_for(|started| *started).await;
+        }
+        Ok(())
+    }
+
+    async fn start_pod(&self, spec: &Pod, name: &str) -> Result<RunningPod, BackendError> {
+        let doing = |what: &str| {
+            let what = format!("{what} of pod {name}");
+            move |error: std::io::Error| BackendError::doing(what, error)
+        };
+        let cgroup = self.node_watched.make_child(name).map_err(doing("make the cgroup"))?;
+        let owner = CgroupOwner::Pod { pod: name.to_owned() };
+        self.announce(&cgroup, owner, spec.cgroup_limit()).map_err(doing("set the limit"))?;
+        cgroup.delegate_memory().map_err(doing("delegate the memory controller"))?;
+        let pause_cgroup = cgroup.make_child("pause").map_err(doing("make the pause cgroup"))?;
+        self.announce(&pause_cgroup, CgroupOwner::Pause { pod: name.to_owned() }, None)
+            .map_err(doing("watch the pause cgroup"))?;
+        let spec_of_pause = PauseSpec {
+            cgroup_procs: pause_cgroup.directory.join("cgroup.procs"),
+            hostname: name.to_owned(),
+            workload: self.workload.clone(),
+            volumes: self.volumes(spec, name).map_err(doing("make the volumes"))?,
+            oom_score_adj: oom_score_adj::PAUSE,
+            rootless: self.rootless,
+        };
+        let mut pause =
+            Helper::start("__pause", &spec_of_pause).await.map_err(doing("start the pause process"))?;
+        match pause.hear::<Report>().await {
+            Ok(Some(Report::Ready)) => {}
+            Ok(Some(_) | None) | Err(_) => {
+                let (_, said) = pause.output().await.map_err(doing("start the pause process"))?;
+                return Err(BackendError(format!("cannot make the namespaces of pod {name}: {said}")));
+            }
+        }
+        let pause_pid = pause.child.id().unwrap_or(0);
+        let context = PodContext {
+            name: name.to_owned(),
+            spec: spec.clone(),
+            cgroup,
+            pause_pid,
+            capacity: self.capacity,
+            back_off_scale: self.back_off_scale,
+            logs: self.logs.clone(),
+            rootless: self.rootless,
+            initial_pid_namespace: self.initial_pid_namespace,
+            recorder: self.recorder.clone(),
+            watch: self.watch.clone(),
+            targets: Mutex::default(),
+            stop: watch::Sender::new(None),
+            stop_sidecars: watch::Sender::new(None),
+            started: watch::Sender::new(false),
+            ready_sidecars: watch::Sender::new(HashSet::new()),
+        };
+        Ok(RunningPod { context: Arc::new(context), pause })
+    }
+
+    /// Limits a cgroup, records it, and has it watched.
+    fn announce(&self, cgroup: &Cgroup, owner: CgroupOwner, limit: Option<u64>) -> std::io::Result<()> {
+        if let Some(limit) = limit {
+            cgroup.set_limit(limit)?;
+        }
+        let made = CgroupMade {
+            path: cgroup.path.clone(),
+            owner: owner.clone(),
+            limit: cgroup.limit(),
+            oom_group: None,
+        };
+        self.recorder.now(Source::Harness, Fact::Cgroup(made));
+        self.watch.add_cgroup(WatchedCgroup {
+            directory: cgroup.directory.clone(),
+            path: cgroup.path.clone(),
+            owner,
+        })
+    }
+
+    fn volumes(&self, pod: &Pod, name: &str) -> std::io::Result<Vec<VolumeSpec>> {
+        let source = |volume: &crate::scenario::Volume| -> std::io::Result<VolumeSource> {
+            Ok(match volume.kind {
+                // The kubelet's: the smaller of sizeLimit and the pod's limit (`empty_dir.go:calculateEmptyDirMemorySize`).
+                VolumeKind::Memory { size_limit } => {
+                    VolumeSource::Tmpfs([size_limit, pod.cgroup_limit()].into_iter().flatten().min())
+                }
+                VolumeKind::Disk => {
+                    let directory = self.scratch.join(name).join(&volume.name);
+                    fs::create_dir_all(&directory)?;
+                    fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+                    VolumeSource::Directory(directory)
+                }
+            })
+        };
+        pod.volumes
+            .iter()
+            .map(|volume| Ok(VolumeSpec { name: volume.name.clone(), source: source(volume)? }))
+            .collect()
+    }
+
+    /// Carries out the action with this index, and records what came of it.
+    pub async fn apply(&self, index: usize, act: &Act) {
+        let (what, outcome) = match act {
+            Act::Delete { pod, grace_seconds } => {
+                (format!("delete pod {pod}"), self.delete(pod, *grace_seconds).await)
+            }
+            Act::Kill { container, signal, child } => {
+                let what =
+                    format!("send signal {signal} to {}{container}", if *child { "a child in " } else { "" });
+                (what, self.kill(container, *signal, *child).await)
+            }
+            Act::SetLimit { container, memory, pod_too } => (
+                format!("set the memory limit of {container} to {memory}"),
+                self.set_limit(container, *memory, *pod_too).await,
+            ),
+        };
+        self.recorder.now(Source::Harness, Fact::Action(ActionDone { index, what, error: outcome.err() }));
+    }
+
+    async fn delete(&self, pod: &str, grace_seconds: Option<u32>) -> Result<(), String> {
+        let mut found = false;
+        for running in self.pods.lock().await.iter().filter(|running| is_replica(&running.context.name, pod))
+        {
+            let grace_seconds = grace_seconds.unwrap_or(running.context.spec.grace_seconds);
+            let request =
+                StopRequest { reason: StopReason::Delete, grace_ms: u64::from(grace_seconds) * 1000 };
+            running
+                .context
+                .stop
+                .send_if_modified(|current| current.is_none() && current.replace(request).is_none());
+            found = true;
+        }
+        if found { Ok(()) } else { Err(format!("there is no pod {pod}")) }
+    }
+
+    async fn kill(&self, container: &ContainerSelector, signal: i32, child: bool) -> Result<(), String> {
+        for (cgroup, place) in self.targets(container).await? {
+            let main_pid = place.ok_or_else(|| format!("{container} does not run"))?.main_pid;
+            let cgroup_procs = cgroup.directory.join("cgroup.procs");
+            act(&ActionSpec::Kill { cgroup_procs, main_pid, child, signal }).await?;
+        }
+        Ok(())
+    }
+
+    async fn set_limit(
+        &self,
+        container: &ContainerSelector,
+        memory: u64,
+        pod_too: bool,
+    ) -> Result<(), String> {
+        for (cgroup, _) in self.targets(container).await? {
+            let mut cgroups = vec![(cgroup.path.clone(), cgroup.directory.clone())];
+            if pod_too
+                && let (Some(directory), Some((path, _))) =
+                    (cgroup.directory.parent(), cgroup.path.rsplit_once('/'))
+            {
+                cgroups.push((path.to_owned(), directory.to_path_buf()));
+            }
+            for (path, directory) in cgroups {
+                let one =
+                    Cgroup { version: cgroup.version, directory: directory.clone(), path: path.clone() };
+                let from = one.limit();
+                let before = crate::clock::boot_ns();
+                let refused =
+                    act(&ActionSpec::SetLimits(vec![(directory.join(one.limit_file()), memory)])).await.err();
+                let changed = LimitChanged {
+                    cgroup: path,
+                    from,
+                    to: memory,
+                    writer: "exit137-resize".into(),
+                    refused: refused.clone(),
+                };
+                let at = crate::evidence::Moment::between(before, crate::clock::boot_ns());
+                self.recorder.record(Source::Harness, at, None, Fact::LimitChanged(changed));
+                if let Some(why) = refused {
+                    return Err(format!("the kernel refused it: {why}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn targets(&self, selector: &ContainerSelector) -> Result<Vec<(Cgroup, Option<Place>)>, String> {
+        let mut found = Vec::new();
+        for running in
+            self.pods.lock().await.iter().filter(|running| is_replica(&running.context.name, &selector.pod))
+        {
+            found.extend(running.context.targets.lock().await.get(&selector.container).cloned());
+        }
+        if found.is_empty() { Err(format!("{selector} does not exist now")) } else { Ok(found) }
+    }
+
+    /// Stops what still runs and removes everything; answers what could not be removed.
+    pub async fn tear_down(&self) -> Vec<String> {
+        let request = Some(StopRequest { reason: StopReason::TearDown, grace_ms: 0 });
+        for pod in self.pods.lock().await.iter() {
+            pod.context.stop.send_replace(request);
+            pod.context.stop_sidecars.send_replace(request);
+        }
+        let mut lives = std::mem::take(&mut *self.lives.lock().await);
+        while lives.join_next().await.is_some() {}
+        for pod in self.pods.lock().await.drain(..) {
+            let pause = format!("{}/pause", pod.context.cgroup.path);
+            // The namespaces and every mount in them go with the pause process.
+            if let Err(error) = pod.pause.output().await {
+                tracing::warn!(pod = pod.context.name, %error, "the pause process did not end well");
+            }
+            self.watch.remove_cgroup(&pause);
+            self.watch.remove_cgroup(&pod.context.cgroup.path);
+        }
+        self.watch.remove_cgroup(&self.node_watched.path);
+        let (node, scratch) = (self.node.clone(), self.scratch.clone());
+        let removed = tokio::task::spawn_blocking(move || {
+            let mut failed = Vec::new();
+            if let Err(error) = node.kill().and_then(|()| node.remove()) {
+                failed.push(format!("cgroup {}: {error}", node.directory.display()));
+            }
+            if scratch.exists()
+                && let Err(error) = fs::remove_dir_all(&scratch)
+            {
+                failed.push(format!("directory {}: {error}", scratch.display()));
+            }
+            failed
+        });
+        removed.await.unwrap_or_else(|error| vec![error.to_string()])
+    }
+}
+
+/// Does one thing in a process of its own.
+async fn act(spec: &ActionSpec) -> Result<(), String> {
+    let run = async { Helper::start("__act", spec).await?.output().await };
+    match run.await {
+        Ok((true, _)) => Ok(()),
+        Ok((false, said)) => Err(said),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether a pod is the one of this name, or one of its replicas.
+fn is_replica(pod: &str, name: &str) -> bool {
+    pod == name
+        || pod
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('-'))
+            .is_some_and(|index| index.parse::<u32>().is_ok())
+}
