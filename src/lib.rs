@@ -11,3 +11,4 @@ pub mod evidence;
 pub mod observe;
 pub mod recorder;
 pub mod scenario;
+pub mod statistics;
