@@ -8,6 +8,7 @@ mod classify;
 mod counters;
 mod domain;
 pub mod findings;
+mod hidden;
 mod kills;
 mod rules;
 mod settle;

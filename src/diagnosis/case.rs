@@ -251,12 +251,11 @@ impl<'a> Case<'a> {
             return match runtime {
                 _ if sigkill.fact.code > 0 => Hand::Other,
                 Some(pid) if pid == sigkill.fact.sender_pid => Hand::Runtime,
-                Some(_) => Hand::Other,
                 None if said.is_some_and(|said| super::domain::touches(said.moment, sigkill.at, 50 * MS)) => {
                     Hand::Runtime
                 }
                 None if self.decision().is_some() || !self.watched(Source::Kubelet) => Hand::Unknown,
-                None => Hand::Other,
+                Some(_) | None => Hand::Other,
             };
         }
         let speaks = self.timeline.runtime_signals.iter().any(|seen| seen.fact.0 == *self.container);

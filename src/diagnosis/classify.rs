@@ -58,7 +58,7 @@ fn bystanders(case: &Case<'_>, first: &Attribution) -> Vec<String> {
         seen.push(format!("{count} of its other processes OOM-killed before"));
     }
     let own = case.levels.values().next().and_then(|path| case.timeline.counters.get(path));
-    if let Some(hits) = own.and_then(|log| log.limit_hits()).filter(|hits| *hits > 0) {
+    if let Some(hits) = own.and_then(super::counters::CounterLog::limit_hits).filter(|hits| *hits > 0) {
         seen.push(format!("memory pressure: its use met the limit {hits} times"));
     }
     seen

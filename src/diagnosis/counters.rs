@@ -7,10 +7,10 @@ use crate::evidence::{Counters, Moment};
 /// The OOM counters of one reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct OomCounts {
-    oom_kill_local: Option<u64>,
-    oom_kill: Option<u64>,
-    oom_local: Option<u64>,
-    oom_group_kill: Option<u64>,
+    kills_here: Option<u64>,
+    kills_below: Option<u64>,
+    ooms_here: Option<u64>,
+    group_kills: Option<u64>,
 }
 
 /// A stretch with the same OOM counters. However often `max` rises meanwhile, it takes the same room.
@@ -52,10 +52,10 @@ pub(super) struct Rise {
 impl CounterLog {
     pub(super) fn insert(&mut self, at: Moment, sequence: u64, counters: &Counters) {
         let counts = OomCounts {
-            oom_kill_local: counters.oom_kill_local,
-            oom_kill: counters.oom_kill,
-            oom_local: counters.oom_local,
-            oom_group_kill: counters.oom_group_kill,
+            kills_here: counters.oom_kill_local,
+            kills_below: counters.oom_kill,
+            ooms_here: counters.oom_local,
+            group_kills: counters.oom_group_kill,
         };
         if counters.last {
             self.last =
@@ -134,9 +134,9 @@ impl Plateau {
 impl OomCounts {
     fn get(&self, counter: Counter) -> Option<u64> {
         match counter {
-            Counter::Kills => self.oom_kill_local,
-            Counter::Ooms => self.oom_local,
-            Counter::GroupKills => self.oom_group_kill,
+            Counter::Kills => self.kills_here,
+            Counter::Ooms => self.ooms_here,
+            Counter::GroupKills => self.group_kills,
         }
     }
 }

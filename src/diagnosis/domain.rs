@@ -107,7 +107,7 @@ fn by_notifications(case: &Case<'_>, at: Moment) -> (Vec<Domain>, Vec<u64>) {
     let mut evidence = Vec::new();
     let mut fired_below = 0;
     for (level, path) in &case.levels {
-        let removed = case.timeline.counters.get(path).and_then(|log| log.last_reading());
+        let removed = case.timeline.counters.get(path).and_then(super::counters::CounterLog::last_reading);
         let fired: Vec<u64> = case
             .timeline
             .notified
@@ -170,13 +170,13 @@ fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>) -> Result<Cause, Strin
     let Some(limit) = start.fact.limit else { return Ok(Cause::PodOom) };
     let path = case.levels.get(&Level::Container);
     let log = path.and_then(|path| case.timeline.counters.get(path));
-    let peak = log.and_then(|log| log.peak()).max(kill.and_then(|kill| kill.rss));
+    let peak = log.and_then(super::counters::CounterLog::peak).max(kill.and_then(|kill| kill.rss));
     let near = |used: u64| u128::from(used) * 100 >= u128::from(limit) * 95;
     if peak.is_some_and(near) {
         return Ok(Cause::ContainerOom);
     }
     let read = path.is_some_and(|path| case.counter_watched(path, Counter::Kills));
-    if read && log.and_then(|log| log.peak()).is_some() {
+    if read && log.and_then(super::counters::CounterLog::peak).is_some() {
         return Ok(Cause::PodOom);
     }
     Err("the pod's limit was reached, and nothing says how near to its own limit the container was"
@@ -192,7 +192,7 @@ fn node_detail(case: &Case<'_>, kill: Option<&Kill>) -> Option<Detail> {
     if case.timeline.cgroups.get(path).is_some_and(|made| made.fact.limit.is_none()) {
         return Some(Detail::Outer);
     }
-    let hits = case.timeline.counters.get(path).and_then(|log| log.limit_hits())?;
+    let hits = case.timeline.counters.get(path).and_then(super::counters::CounterLog::limit_hits)?;
     Some(if hits > 0 { Detail::Budget } else { Detail::Outer })
 }
 

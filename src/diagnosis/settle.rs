@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::Case;
 use super::classify::classify;
-use super::counters::Counter;
+use super::hidden::hidden_kills;
 use super::kills::{Kill, Owner, kills};
 use super::timeline::Timeline;
-use super::{Attribution, Findings, HiddenKill, Stamped, Termination};
-use crate::cause::{Cause, Confidence, Detail};
-use crate::evidence::{ContainerRef, Moment, Source};
+use super::{Attribution, Findings, Stamped, Termination};
+use crate::cause::Cause;
+use crate::evidence::{ContainerRef, Source};
 
 /// Settles what is known.
 pub(super) fn settle(timeline: &Timeline) -> Findings {
@@ -18,24 +18,19 @@ pub(super) fn settle(timeline: &Timeline) -> Findings {
         timeline.starts.keys().chain(timeline.failures.keys()).chain(timeline.ends.keys()).collect();
     let mut findings = Findings { sources: timeline.health(), ..Findings::default() };
     for container in &runs {
-        let case = Case::gather(timeline, &kills, container);
-        let settled = case.as_ref().map(|case| (case, classify(case)));
-        let own = own_kills(timeline, &kills, container);
+        let settled = Case::gather(timeline, &kills, container).and_then(|case| {
+            let attribution = classify(&case);
+            let killed_at = killed_at(&case, attribution.as_ref());
+            // What the tear-down ended had survived the scenario.
+            (!torn_down_first(timeline, &case, killed_at)).then_some((case, attribution, killed_at))
+        });
+        let ended = settled.as_ref().map(|(case, attribution, _)| (case, attribution.as_ref()));
+        findings.hidden_kills.extend(hidden_kills(timeline, &kills, container, ended));
         match settled {
-            Some((case, attribution)) => {
-                let killed_at = killed_at(case, attribution.as_ref());
-                let hidden = hidden(timeline, container, &own, Some((case, attribution.as_ref())));
-                findings.hidden_kills.extend(hidden);
-                if torn_down_first(timeline, case, killed_at) {
-                    findings.survivors.push((*container).clone());
-                } else {
-                    findings.terminations.push(termination(case, attribution, killed_at));
-                }
+            Some((case, attribution, killed_at)) => {
+                findings.terminations.push(termination(&case, attribution, killed_at));
             }
-            None => {
-                findings.hidden_kills.extend(hidden(timeline, container, &own, None));
-                findings.survivors.push((*container).clone());
-            }
+            None => findings.survivors.push((*container).clone()),
         }
     }
     findings.terminations.sort_by(|a, b| {
@@ -61,7 +56,7 @@ fn killed_at(case: &Case<'_>, attribution: Option<&Attribution>) -> Option<Stamp
     if case.sigkilled() == Some(false) {
         return None;
     }
-    let cause = attribution.map(|attribution| attribution.cause);
+    let cause = attribution.map(|found| found.cause);
     let by_counters = || {
         let counts = case.main_kill.is_none() && !matches!(cause, None | Some(Cause::Undetermined));
         let oom = matches!(
@@ -93,146 +88,6 @@ fn termination(case: &Case<'_>, attribution: Option<Attribution>, killed_at: Opt
             .and_then(|start| start.fact.limit)
             .or_else(|| case.cgroup.and_then(|made| made.fact.limit)),
         request: case.start.and_then(|start| start.fact.request),
-    }
-}
-
-/// OOM kills in a container's run, before it was torn down.
-fn own_kills<'a>(timeline: &Timeline, kills: &'a [Kill], container: &ContainerRef) -> Vec<&'a Kill> {
-    let torn = timeline.torn_down(container).map(|stop| stop.at.middle());
-    kills
-        .iter()
-        .filter(|kill| kill.owner == Owner::Container(container.clone()))
-        .filter(|kill| torn.is_none_or(|torn| kill.at.moment.middle() < torn))
-        .collect()
-}
-
-/// OOM kills that the container's end does not show: those that nobody's cause is.
-fn hidden(
-    timeline: &Timeline,
-    container: &ContainerRef,
-    own: &[&Kill],
-    ended: Option<(&Case<'_>, Option<&Attribution>)>,
-) -> Vec<HiddenKill> {
-    // Without the main process's PID or its end, a kill cannot be told to be a child's.
-    let main = timeline.main_pid(container);
-    if !timeline.starts.contains_key(container) {
-        return Vec::new();
-    }
-    let cause = ended.and_then(|(_, attribution)| attribution);
-    let spoken_for: BTreeSet<u64> = cause.iter().flat_map(|cause| cause.evidence.iter().copied()).collect();
-    let group_died = ended.is_some_and(|(case, _)| case.main_kill.is_some() && case.killed_as_group());
-    let undetermined = cause.is_some_and(|cause| cause.cause == Cause::Undetermined);
-    let named: Vec<HiddenKill> = own
-        .iter()
-        .filter(|kill| Some(kill.pid) != main && !group_died)
-        .filter(|_| main.is_some() || !undetermined)
-        .filter(|kill| !kill.evidence.iter().any(|sequence| spoken_for.contains(sequence)))
-        .map(|kill| hidden_kill(container, kill))
-        .collect();
-    let unnamed = unnamed(timeline, container, own, ended, group_died);
-    named.into_iter().chain(unnamed).collect()
-}
-
-fn hidden_kill(container: &ContainerRef, kill: &Kill) -> HiddenKill {
-    let comm = kill.comm.as_deref().unwrap_or("a process");
-    let domain = kill.domain.as_ref().and_then(|domain| match domain {
-        crate::evidence::OomDomain::Memcg { cgroup } => Some(cgroup.clone()),
-        crate::evidence::OomDomain::Global | crate::evidence::OomDomain::Numa => None,
-    });
-    let explanation = format!(
-        "The kernel OOM-killed {comm} (PID {}), a child; its container's status does not show it.",
-        kill.pid
-    );
-    HiddenKill {
-        container: container.clone(),
-        pid: Some(kill.pid),
-        comm: kill.comm.clone(),
-        killed_at: Some(kill.at),
-        attribution: Attribution {
-            domain,
-            ..child_oom(Confidence::Certain, explanation, kill.evidence.clone())
-        },
-    }
-}
-
-/// Kills that only the cgroup's counter tells of.
-fn unnamed(
-    timeline: &Timeline,
-    container: &ContainerRef,
-    own: &[&Kill],
-    ended: Option<(&Case<'_>, Option<&Attribution>)>,
-    group_died: bool,
-) -> Vec<HiddenKill> {
-    let Some(made) = timeline.container_path(container).filter(|_| !group_died) else { return Vec::new() };
-    let Some(log) = timeline.counters.get(&made.fact.path) else { return Vec::new() };
-    let torn = timeline.torn_down(container).map(|stop| stop.at.middle());
-    let mut named = own.len();
-    if let Some((case, Some(cause))) = ended {
-        match cause.cause {
-            // It may be the main process's; the termination says so.
-            Cause::Undetermined => named += usize::try_from(case.unnamed_kills()).unwrap_or(usize::MAX),
-            // A rise that is the cause's own evidence is not hidden.
-            Cause::ContainerOom | Cause::PodOom | Cause::NodeOom | Cause::StartOom | Cause::ResizeOom
-                if case.main_kill.is_none() =>
-            {
-                named += usize::try_from(case.unnamed_kills()).unwrap_or(usize::MAX);
-            }
-            Cause::ChildOom if case.child_kills.is_empty() => named += 1,
-            Cause::ContainerOom
-            | Cause::PodOom
-            | Cause::NodeOom
-            | Cause::ChildOom
-            | Cause::StartOom
-            | Cause::ResizeOom
-            | Cause::LivenessProbe
-            | Cause::StartupProbe
-            | Cause::GracePeriod
-            | Cause::Eviction
-            | Cause::Preemption
-            | Cause::Deadline
-            | Cause::NodeShutdown
-            | Cause::UserspaceOom
-            | Cause::ExternalKill
-            | Cause::Exit137
-            | Cause::KernelKill
-            | Cause::Synthetic => {}
-        }
-    }
-    let rises = log.rises(Counter::Kills, Some(made.at));
-    let rises: Vec<_> =
-        rises.into_iter().filter(|rise| torn.is_none_or(|torn| rise.at.earliest() < torn)).collect();
-    let counted: u64 = rises.iter().map(|rise| rise.by).sum();
-    let left = counted.saturating_sub(u64::try_from(named).unwrap_or(u64::MAX));
-    let last: Option<(Moment, u64)> = rises.last().map(|rise| (rise.at, rise.evidence));
-    (0..left)
-        .map(|_| {
-            let explanation =
-                "Its cgroup counted an OOM kill of a child; its container's status does not show it.";
-            let evidence = last.iter().map(|(_, sequence)| *sequence).collect();
-            HiddenKill {
-                container: container.clone(),
-                pid: None,
-                comm: None,
-                killed_at: last
-                    .filter(|_| left == 1)
-                    .map(|(moment, _)| Stamped { moment, source: Source::Memcg }),
-                attribution: child_oom(Confidence::High, explanation.to_owned(), evidence),
-            }
-        })
-        .collect()
-}
-
-fn child_oom(confidence: Confidence, explanation: String, evidence: Vec<u64>) -> Attribution {
-    Attribution {
-        cause: Cause::ChildOom,
-        detail: Some(Detail::Hidden),
-        confidence,
-        sender: None,
-        domain: None,
-        explanation,
-        evidence,
-        missing: Vec::new(),
-        also_seen: Vec::new(),
     }
 }
 
@@ -277,7 +132,7 @@ fn notes(timeline: &Timeline, kills: &[Kill], runs: &BTreeSet<&ContainerRef>) ->
             }
             Owner::Container(_) => {}
             Owner::Ours(path) => {
-                notes.push(format!("the kernel OOM-killed {comm} (PID {}) in {path}", kill.pid))
+                notes.push(format!("the kernel OOM-killed {comm} (PID {}) in {path}", kill.pid));
             }
             Owner::Foreign => {
                 notes.push(format!(

@@ -1,4 +1,11 @@
 //! The diagnosis over streams of observations like those that a run records: each rule, each confusable twin, the laws.
+#![expect(
+    clippy::unnecessary_wraps,
+    clippy::similar_names,
+    clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm,
+    reason = "tables of streams read best as tables"
+)]
 
 mod canned;
 mod laws;

@@ -93,7 +93,7 @@ fn attribute(case: &Case<'_>, kill: Option<&Kill>, at: Moment, surely_main: Conf
         }
         Err(why) => {
             let (from, to) = case.window();
-            let mut found = case.undetermined(format!("The kernel OOM-killed its main process, but {why}.",));
+            let mut found = case.undetermined(format!("The kernel OOM-killed its main process, but {why}."));
             if found.missing.is_empty() {
                 found.missing = case.timeline.missing(&TELL_DOMAIN, from, to);
             }

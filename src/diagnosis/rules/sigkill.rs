@@ -47,7 +47,6 @@ pub(in crate::diagnosis) fn kernel(case: &Case<'_>) -> Option<Attribution> {
             let sure = if sources.len() >= 2 { Confidence::High } else { Confidence::Medium };
             (used_up.then_some(Detail::RlimitCpu), sure)
         }
-        Some(false) => return None,
         // Nobody saw who sent it, but nothing lives past its hard limit for long.
         None if used_up && case.hand() != Hand::RuntimeSays && case.decision().is_none() => {
             if case.watched(Source::Trace) {
@@ -55,7 +54,7 @@ pub(in crate::diagnosis) fn kernel(case: &Case<'_>) -> Option<Attribution> {
             }
             (Some(Detail::RlimitCpu), Confidence::Medium)
         }
-        None => return None,
+        Some(false) | None => return None,
     };
     let explanation = if used_up {
         "The kernel killed it: it had used up the CPU time that its hard RLIMIT_CPU allows.".to_owned()

@@ -12,7 +12,7 @@ pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
     let stop = case.decision()?;
     let killed = case.sigkilled() != Some(false);
     let confidence = if killed { by_sigkill(case, stop)? } else { by_asking(case, stop)? };
-    let (cause, detail) = match stop.fact.reason {
+    let (why_cause, detail) = match stop.fact.reason {
         StopReason::LivenessProbe => (Cause::LivenessProbe, None),
         StopReason::StartupProbe => (Cause::StartupProbe, None),
         StopReason::Delete => (Cause::GracePeriod, Some(Detail::Delete)),
@@ -26,7 +26,7 @@ pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
     } else {
         format!("It was stopped because {why}, and ended within its grace period of {grace} ms.")
     };
-    let mut found = case.attribute(cause, detail, confidence, explanation);
+    let mut found = case.attribute(why_cause, detail, confidence, explanation);
     found.sender = case.sender();
     found.evidence.push(stop.sequence);
     found.evidence.extend(case.sigkill.map(|seen| seen.sequence));
