@@ -14,10 +14,12 @@ mod rules;
 mod settle;
 mod sources;
 mod timeline;
+pub mod verdict;
 
 pub use findings::{
     Attribution, Findings, HiddenKill, MemoryAtDeath, Missing, Sender, SourceHealth, Stamped, Termination,
 };
+pub use verdict::{Judged, Mismatch, Verdict, judge};
 
 use crate::evidence::Observation;
 

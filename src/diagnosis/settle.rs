@@ -56,17 +56,17 @@ fn killed_at(case: &Case<'_>, attribution: Option<&Attribution>) -> Option<Stamp
     if case.sigkilled() == Some(false) {
         return None;
     }
-    let cause = attribution.map(|found| found.cause);
+    let found = attribution.map(|found| found.cause);
     let by_counters = || {
-        let counts = case.main_kill.is_none() && !matches!(cause, None | Some(Cause::Undetermined));
+        let counts = case.main_kill.is_none() && !matches!(found, None | Some(Cause::Undetermined));
         let oom = matches!(
-            cause,
+            found,
             Some(Cause::ContainerOom | Cause::PodOom | Cause::NodeOom | Cause::StartOom | Cause::ResizeOom)
         );
         let rise = case.late_rises().into_iter().next_back().filter(|_| counts && oom)?;
         Some(Stamped { moment: rise.at, source: Source::Memcg })
     };
-    let stopped = matches!(cause, Some(Cause::LivenessProbe | Cause::StartupProbe | Cause::GracePeriod));
+    let stopped = matches!(found, Some(Cause::LivenessProbe | Cause::StartupProbe | Cause::GracePeriod));
     case.sigkill
         .map(super::timeline::Seen::stamped)
         .or_else(|| case.main_kill.map(|kill| kill.at))
