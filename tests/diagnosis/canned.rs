@@ -294,7 +294,7 @@ fn others(version: u8) -> Vec<Canned> {
             s.end(run, KILLED);
         }),
         one("exit 137 by itself", version, plain, certain(Cause::Exit137), 0, |s, run| {
-            s.end(run, End::Exited(137))
+            s.end(run, End::Exited(137));
         }),
         one("exit 0", version, plain, None, 0, |s, run| s.end(run, End::Exited(0))),
         one("RLIMIT_CPU", version, limited, cpu, 0, |s, run| {

@@ -17,20 +17,20 @@ pub fn judge(observations: &[Observation]) -> Findings {
 }
 
 /// The record as it would be without these sources.
-fn without(observations: &[Observation], sources: &[Source]) -> Vec<Observation> {
+pub fn without(observations: &[Observation], sources: &[Source]) -> Vec<Observation> {
     let mut kept = Vec::new();
     for seen in observations {
         let mut seen = seen.clone();
-        if let Fact::Source(state) = &seen.fact {
-            if sources.contains(&state.of()) {
-                if matches!(state, SourceState::Present { .. }) {
-                    let reason = "taken away".to_owned();
-                    seen.fact = Fact::Source(SourceState::Absent { of: state.of(), reason });
-                    seen.source = Source::Harness;
-                    kept.push(seen);
-                }
-                continue;
+        if let Fact::Source(state) = &seen.fact
+            && sources.contains(&state.of())
+        {
+            if matches!(state, SourceState::Present { .. }) {
+                let reason = "taken away".to_owned();
+                seen.fact = Fact::Source(SourceState::Absent { of: state.of(), reason });
+                seen.source = Source::Harness;
+                kept.push(seen);
             }
+            continue;
         }
         if !sources.contains(&seen.source) {
             kept.push(seen);

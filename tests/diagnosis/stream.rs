@@ -250,7 +250,7 @@ impl Stream {
     /// The kernel chooses `victim` of `run`, and in a group kill takes `members` too.
     pub fn oom(&mut self, run: &Run, victim: u32, at: At, log: Log, members: &[u32]) {
         self.notify(run, at);
-        self.oom_lines(&self.domain(run, at), &run.path(), victim, log, at != At::Global);
+        self.oom_lines(&Self::domain(run, at), &run.path(), victim, log, at != At::Global);
         if run.plan.group {
             self.see(Source::Kmsg, Fact::OomGroup { cgroup: run.path() });
             for member in [victim].iter().chain(members) {
@@ -261,7 +261,7 @@ impl Stream {
         self.counted(run, at, 1 + if run.plan.group { 1 + members.len() as u64 } else { 0 });
     }
 
-    fn domain(&self, run: &Run, at: At) -> OomDomain {
+    fn domain(run: &Run, at: At) -> OomDomain {
         let cgroup = match at {
             At::Container => run.path(),
             At::Pod => run.pod_path(),

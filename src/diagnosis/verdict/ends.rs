@@ -51,6 +51,20 @@ pub(super) fn compare(judged: &Judged<'_>, notes: &mut Notes) {
         }
     }
     for end in left {
+        // There may be room for one more of what it may have been.
+        let room = |slot: usize| {
+            let count = taken.iter().filter(|holder| **holder == Some(slot)).count();
+            u32::try_from(count).is_ok_and(|count| count < wanted[slot].0.times.1)
+        };
+        let perhaps = wanted.iter().enumerate().find_map(|(slot, (expected, pod))| {
+            let concerned = room(slot) && concerns(expected, pod, &end.container);
+            let comparison = concerned.then(|| weigh(judged.memory, expected, end))?;
+            comparison.differs.is_empty().then_some(comparison.unsure)
+        });
+        if let Some(unsure) = perhaps {
+            notes.reasons.extend(unsure.iter().map(|why| format!("{}: {why}", end.container)));
+            continue;
+        }
         let what = format!("unexpected termination of {}", end.container);
         notes.mismatch(what, "no such termination", describe(end), evidence(end));
     }
