@@ -148,11 +148,13 @@ impl<'a> Case<'a> {
         self.levels.get(&Level::Container).is_some_and(|path| self.counter_watched(path, Counter::Kills))
     }
 
-    /// Rises of the container's own count of OOM kills shortly before the end.
+    /// Rises of the container's own count of OOM kills shortly before the end. A reading may come a little after it, but
+    /// in a cgroup of its own nothing else can have been killed.
     pub(super) fn late_rises(&self) -> Vec<Rise> {
         let Some(path) = self.levels.get(&Level::Container) else { return Vec::new() };
         let rises = self.rises(path, Counter::Kills);
-        rises.into_iter().filter(|rise| self.shortly_before(rise.at)).collect()
+        let (from, _) = self.window();
+        rises.into_iter().filter(|rise| rise.at.latest() >= from).collect()
     }
 
     /// OOM kills shortly before the end that the container's cgroup counted and nobody named.

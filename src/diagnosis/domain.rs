@@ -209,16 +209,17 @@ fn resized(case: &Case<'_>, kill: Option<&Kill>, at: Moment, path: &str) -> Resu
         }
         let context = kill.and_then(|kill| kill.context.as_deref());
         let by_writer = context.is_some_and(|context| same_comm(context, &fact.writer));
+        // Whoever charges while the write reclaims may run the killer too; that is still the write's doing.
+        let begun = change.at.earliest() <= at.latest();
+        let with_it = at.earliest() <= change.at.latest().saturating_add(100 * MS);
         let above = kill.and_then(|kill| kill.rss).is_some_and(|rss| rss > fact.to);
-        if by_writer || above || touches(change.at, at, 100 * MS) {
+        if by_writer || (begun && (above || with_it)) {
             return Ok(vec![change.sequence]);
         }
-        let after = change.at.earliest() <= at.latest();
-        if context.is_none() && after {
-            return Err(
-                "its limit was lowered shortly before, and nothing says in whose context the killer ran"
-                    .to_owned(),
-            );
+        // The write returns only when the victim's memory is gone: stamped then, it comes after the kill it caused.
+        if context.is_none() {
+            return Err("its limit was lowered about then, and nothing says in whose context the killer ran"
+                .to_owned());
         }
     }
     Ok(Vec::new())

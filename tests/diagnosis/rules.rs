@@ -321,3 +321,36 @@ fn a_counter_read_as_an_instant_changed_since_the_reading_before() {
     assert!(counted.earliest() <= before.earliest() && before.latest() <= counted.latest());
     assert_eq!(only(&findings).confidence, Confidence::High);
 }
+
+#[test]
+fn a_limit_that_is_lowered_just_after_an_oom_did_not_cause_it() {
+    let findings = judge(&played(2, |s, run| {
+        s.oom(run, run.pid, At::Container, Log::Whole, &[]);
+        s.wait(3);
+        s.limit(run.path(), 64 * MIB, 16 * MIB, None);
+        s.end(run, KILLED);
+    }));
+    assert_eq!(only(&findings).cause, Cause::ContainerOom);
+}
+
+#[test]
+fn a_process_killed_right_after_the_write_held_more_than_the_new_limit() {
+    let findings = judge(&played(2, |s, run| {
+        s.limit(run.path(), 64 * MIB, 16 * MIB, None);
+        s.wait(150);
+        s.oom(run, run.pid, At::Container, Log::Whole, &[]);
+        s.end(run, KILLED);
+    }));
+    assert_eq!(only(&findings).cause, Cause::ResizeOom);
+}
+
+#[test]
+fn removing_a_cgroup_fires_its_eventfd_and_that_is_no_oom() {
+    let mut stream = Stream::on(1);
+    let run = stream.start("web", "app", Plan { neighbours: 1, pod_level_limit: true, ..Plan::default() });
+    stream.oom(&run, run.pid, At::Container, Log::NoSummary, &[]);
+    stream.end(&run, KILLED);
+    // The last readings and removals of pod and node follow within milliseconds.
+    let findings = judge(&stream.finish(&[]));
+    assert_eq!((only(&findings).cause, only(&findings).confidence), (Cause::ContainerOom, Confidence::High));
+}

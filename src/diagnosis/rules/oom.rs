@@ -22,7 +22,8 @@ pub(in crate::diagnosis) fn start(case: &Case<'_>) -> Option<Attribution> {
     // What a runtime says when it has looked at the counter itself (runc process_linux.go:initProcess.start).
     let said = failed.fact.message.contains("OOM-killed");
     let rises = case.late_rises();
-    if !said && (rises.is_empty() || case.sigkilled() == Some(false)) {
+    let exited = case.end.is_some_and(|end| end.sigkilled() == Some(false));
+    if !said && (rises.is_empty() || exited) {
         return None;
     }
     let how = "its cgroup counted an OOM kill";
