@@ -67,7 +67,7 @@ struct Container {
     summary: MemorySummary,
     usage: Option<Weighted>,
     working_set: Option<Weighted>,
-    /// Thinned: one reading for each stretch without change, so that a moment can be looked up.
+    /// Where usage changed, so that a moment can be looked up: 16 bytes for each change.
     readings: Vec<(u64, u64)>,
 }
 

@@ -3,6 +3,7 @@
 mod bounds;
 mod ends;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Findings;
@@ -11,7 +12,7 @@ use crate::scenario::{ContainerSelector, Expect, Pod};
 use crate::statistics::MemorySummaries;
 
 /// Pass, fail, or the honest third.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
 pub enum Verdict {
     /// All that was expected happened, and nothing else.
@@ -29,7 +30,7 @@ pub enum Verdict {
 }
 
 /// A difference between what was expected and what happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mismatch {
     /// Of what.
     pub what: String,

@@ -159,6 +159,15 @@ fn finishing_early_and_often_changes_nothing() {
     }
 }
 
+#[test]
+fn a_record_that_arrives_backwards_is_explained_the_same() {
+    for Canned { name, mut observations, .. } in all() {
+        let forwards = judge(&observations);
+        observations.reverse();
+        assert_eq!(judge(&observations), forwards, "{name}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -354,3 +354,49 @@ fn removing_a_cgroup_fires_its_eventfd_and_that_is_no_oom() {
     let findings = judge(&stream.finish(&[]));
     assert_eq!((only(&findings).cause, only(&findings).confidence), (Cause::ContainerOom, Confidence::High));
 }
+
+#[test]
+fn a_lowered_limit_and_counters_alone_do_not_say_which_came_first() {
+    // A write that waited for the victim's memory is stamped after the kill it caused; a safe one came long before.
+    let after = played(2, |s, run| {
+        s.oom(run, run.pid, At::Container, Log::Whole, &[]);
+        s.wait(300);
+        s.limit(run.path(), 64 * MIB, 32 * MIB, None);
+        s.end(run, KILLED);
+    });
+    let before = played(2, |s, run| {
+        s.limit(run.path(), 64 * MIB, 60 * MIB, None);
+        s.wait(3_000);
+        s.oom(run, run.pid, At::Container, Log::Whole, &[]);
+        s.end(run, KILLED);
+    });
+    for observations in [before, after] {
+        let findings = judge(&without(&observations, &[Source::Kmsg, Source::Trace]));
+        assert_eq!(only(&findings).cause, Cause::Undetermined);
+        assert!(only(&findings).missing.iter().any(|missing| missing.source == Source::Kmsg));
+    }
+}
+
+#[test]
+fn a_death_without_any_signal_takes_a_second_witness() {
+    let observations = played(2, |s, run| s.end(run, KILLED));
+    assert_eq!(only(&judge(&observations)).detail, Some(Detail::Seccomp));
+    let alone = judge(&without(&observations, &[Source::Kmsg, Source::Memcg]));
+    assert_eq!(only(&alone).cause, Cause::Undetermined);
+}
+
+#[test]
+fn a_group_kill_whose_first_victim_nobody_knows_is_not_put_down_to_the_main_process() {
+    let mut stream = Stream::on(2);
+    let run = stream.start("web", "app", Plan { group: true, ..Plan::default() });
+    let never_seen = stream.pid();
+    stream.oom(&run, never_seen, At::Container, Log::NoSummary, &[run.pid]);
+    stream.end(&run, KILLED);
+    let observations = stream.finish(&[]);
+    assert_eq!(
+        only(&judge(&observations)).detail,
+        Some(Detail::ContainerStopped),
+        "the group's line tells whose it was"
+    );
+    assert_eq!(only(&judge(&without(&observations, &[Source::Kmsg]))).cause, Cause::Undetermined);
+}
