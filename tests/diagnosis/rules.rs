@@ -400,3 +400,14 @@ fn a_group_kill_whose_first_victim_nobody_knows_is_not_put_down_to_the_main_proc
     );
     assert_eq!(only(&judge(&without(&observations, &[Source::Kmsg]))).cause, Cause::Undetermined);
 }
+
+#[test]
+fn kills_of_other_scenarios_do_not_disturb_a_group_kill_without_a_summary() {
+    let mut stream = Stream::on(2);
+    let run = stream.start("web", "app", Plan { group: true, ..Plan::default() });
+    stream.foreign_oom(Log::NoSummary);
+    stream.oom(&run, run.pid, At::Pod, Log::NoSummary, &[]);
+    stream.end(&run, KILLED);
+    let findings = judge(&stream.finish(&[]));
+    assert_eq!((only(&findings).cause, only(&findings).confidence), (Cause::ContainerOom, Confidence::High));
+}

@@ -4,7 +4,8 @@ use crate::cause::{Cause, Confidence, Detail};
 use crate::diagnosis::Attribution;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::domain::{Scope, TELL_DOMAIN, scope};
-use crate::diagnosis::kills::{Kill, Level};
+use crate::diagnosis::kills::{Kill, Level, Owner};
+use crate::diagnosis::timeline::SECOND;
 use crate::evidence::{Moment, Source};
 
 /// The limit was too small for the container to start: a process in its cgroup was OOM-killed before exec (causes.md C17).
@@ -38,7 +39,7 @@ pub(in crate::diagnosis) fn main_process(case: &Case<'_>) -> Option<Attribution>
         return None;
     }
     let kill = case.main_kill?;
-    if case.killed_as_group() && case.strangers() > 0 && chosen_may_be_another(case, kill) {
+    if case.killed_as_group() && chosen_may_be_another(case, kill) {
         return Some(
             case.undetermined(
                 "An OOM group kill took the container, and whose process was chosen first is not known."
@@ -78,12 +79,15 @@ pub(in crate::diagnosis) fn by_counters(case: &Case<'_>) -> Option<Attribution> 
     Some(found)
 }
 
+/// Whether a victim that nobody knows may have been chosen before the main process. The kernel log's line on the group
+/// names all of it; without that line, any kill just before may have been its first.
 fn chosen_may_be_another(case: &Case<'_>, main: &Kill) -> bool {
-    main.domain.is_none()
-        && case.kills.iter().any(|kill| {
-            kill.owner == crate::diagnosis::kills::Owner::Unknown
-                && kill.at.moment.earliest() <= main.at.moment.latest()
-        })
+    let just_before = |kill: &Kill| {
+        let (other, main) = (kill.at.moment.middle(), main.at.moment.middle());
+        other <= main && main - other <= SECOND
+    };
+    let mut unknown = case.kills.iter().filter(|kill| kill.owner == Owner::Unknown);
+    main.domain.is_none() && main.group.is_none() && unknown.any(just_before)
 }
 
 fn attribute(case: &Case<'_>, kill: Option<&Kill>, at: Moment, surely_main: Confidence) -> Attribution {
