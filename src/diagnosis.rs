@@ -3,8 +3,41 @@
 //! A diagnosis is a fold: [`Diagnosis::observe`] changes what is known so far, [`Diagnosis::finish`] settles it. Live
 //! progress, the final verdict and `exit137 report` all use this one.
 
+mod case;
+mod classify;
+mod counters;
+mod domain;
 pub mod findings;
+mod hidden;
+mod kills;
+mod rules;
+mod settle;
+mod sources;
+mod timeline;
+pub mod verdict;
 
 pub use findings::{
     Attribution, Findings, HiddenKill, MemoryAtDeath, Missing, Sender, SourceHealth, Stamped, Termination,
 };
+pub use verdict::{Judged, Mismatch, Verdict, judge};
+
+use crate::evidence::Observation;
+
+/// What is known so far. The order in which observations arrive does not matter: their moments do.
+#[derive(Clone, Debug, Default)]
+pub struct Diagnosis {
+    timeline: timeline::Timeline,
+}
+
+impl Diagnosis {
+    /// Takes in one observation.
+    pub fn observe(&mut self, observation: &Observation) {
+        self.timeline.observe(observation);
+    }
+
+    /// Settles what is known so far. It may be asked at any time and changes nothing; what a source has not yet said
+    /// counts as missing until then.
+    pub fn finish(&self) -> Findings {
+        settle::settle(&self.timeline)
+    }
+}

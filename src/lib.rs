@@ -13,3 +13,4 @@ pub mod observe;
 pub mod recorder;
 pub mod runner;
 pub mod scenario;
+pub mod statistics;

@@ -1,0 +1,312 @@
+//! One container run that ended, and everything known that bears on why.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::counters::{Counter, Rise};
+use super::kills::{Kill, Level, Owner, levels};
+use super::timeline::{MS, SECOND, Seen, Timeline};
+use super::{Attribution, Sender, Stamped};
+use crate::cause::{Cause, Confidence, Detail};
+use crate::evidence::{
+    CgroupMade, ContainerRef, ContainerStarted, End, Moment, SignalSent, Source, StartFailed, StopReason,
+    Stopping,
+};
+
+/// An exit may follow a kill by this much and still be its consequence (causes.md section 7, R3).
+const CONSEQUENCE: u64 = 5 * SECOND;
+
+/// What the rules look at.
+#[derive(Debug)]
+pub(super) struct Case<'a> {
+    pub(super) timeline: &'a Timeline,
+    pub(super) kills: &'a [Kill],
+    pub(super) container: &'a ContainerRef,
+    pub(super) start: Option<&'a Seen<ContainerStarted>>,
+    pub(super) failed: Option<&'a Seen<StartFailed>>,
+    pub(super) end: Option<End>,
+    pub(super) cpu_ms: Option<u64>,
+    pub(super) ended_at: Moment,
+    pub(super) end_evidence: u64,
+    pub(super) cgroup: Option<&'a Seen<CgroupMade>>,
+    pub(super) levels: BTreeMap<Level, String>,
+    pub(super) main_pid: Option<u32>,
+    /// The first SIGKILL that was delivered to the main process. Later ones are no kills.
+    pub(super) sigkill: Option<&'a Seen<SignalSent>>,
+    /// The OOM killer's kill of the main process.
+    pub(super) main_kill: Option<&'a Kill>,
+    /// OOM kills of the container's other processes, before it ended.
+    pub(super) child_kills: Vec<&'a Kill>,
+}
+
+/// Whether it was the runtime that sent the SIGKILL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hand {
+    /// It was, by the trace.
+    Runtime,
+    /// It says so itself; nobody else confirms it.
+    RuntimeSays,
+    /// It was not.
+    Other,
+    /// Nothing tells.
+    Unknown,
+}
+
+impl<'a> Case<'a> {
+    /// Gathers what bears on the end of a container's run; `None` if it has not ended.
+    pub(super) fn gather(
+        timeline: &'a Timeline,
+        kills: &'a [Kill],
+        container: &'a ContainerRef,
+    ) -> Option<Self> {
+        let start = timeline.starts.get(container);
+        let failed = timeline.failures.get(container);
+        let ended = timeline.ends.get(container);
+        let (end, ended_at, end_evidence) = match (ended, failed) {
+            (Some(ended), _) => (Some(ended.fact.end), ended.at, ended.sequence),
+            (None, Some(failed)) => (failed.fact.end, failed.at, failed.sequence),
+            (None, None) => return None,
+        };
+        let main_pid = timeline.main_pid(container);
+        let (from, to) = timeline.lifetime(container);
+        let sigkill = timeline.signals.between(from, to).find(|seen| {
+            Some(seen.fact.target_pid) == main_pid && seen.fact.signal == 9 && seen.fact.result == 0
+        });
+        let own: Vec<&Kill> = kills
+            .iter()
+            .filter(|kill| kill.owner == Owner::Container(container.clone()))
+            .filter(|kill| kill.at.moment.earliest() <= to)
+            .collect();
+        let is_main = |kill: &Kill| Some(kill.pid) == main_pid;
+        // A process that is dying already may still be marked as a victim; what killed it is the first SIGKILL.
+        let by_kernel = sigkill.is_none_or(|seen| seen.fact.code > 0);
+        Some(Self {
+            timeline,
+            kills,
+            container,
+            start,
+            failed: failed.filter(|_| ended.is_none()),
+            end,
+            cpu_ms: ended.and_then(|ended| ended.fact.cpu_ms),
+            ended_at,
+            end_evidence,
+            cgroup: timeline.container_path(container),
+            levels: levels(timeline, container),
+            main_pid,
+            sigkill,
+            main_kill: own.iter().copied().find(|kill| is_main(kill)).filter(|_| by_kernel),
+            child_kills: own.into_iter().filter(|kill| !is_main(kill)).collect(),
+        })
+    }
+
+    /// Whether a SIGKILL ended it, as far as is known.
+    pub(super) fn sigkilled(&self) -> Option<bool> {
+        self.end.map_or(Some(false), End::sigkilled)
+    }
+
+    /// The time in which something can have led to the end.
+    pub(super) fn window(&self) -> (u64, u64) {
+        let began = self.start.map_or(0, |start| start.at.latest());
+        (self.ended_at.earliest().saturating_sub(CONSEQUENCE).max(began), self.ended_at.latest())
+    }
+
+    /// Whether a source has stated all that it saw around the end.
+    pub(super) fn watched(&self, source: Source) -> bool {
+        let (from, to) = self.window();
+        self.timeline.watched(source, from, to)
+    }
+
+    /// Whether a moment lies in the window before the end.
+    pub(super) fn shortly_before(&self, at: Moment) -> bool {
+        let (from, to) = self.window();
+        at.latest() >= from && at.earliest() <= to
+    }
+
+    /// Whether the kernel's OOM counters of this host tell at which level the memory ran out: v2 does.
+    pub(super) fn reads_local_ooms(&self) -> bool {
+        let stated = self.timeline.host.as_ref().map(|host| host.cgroup_version);
+        stated.map_or_else(
+            || self.timeline.counters.values().any(|log| log.has(Counter::Ooms)),
+            |version| version == 2,
+        )
+    }
+
+    /// The rises of a cgroup's counter.
+    pub(super) fn rises(&self, path: &str, counter: Counter) -> Vec<Rise> {
+        let made = self.timeline.cgroups.get(path).map(|made| made.at);
+        self.timeline.counters.get(path).map(|log| log.rises(counter, made)).unwrap_or_default()
+    }
+
+    /// Whether this counter was read until after the end.
+    pub(super) fn counter_watched(&self, path: &str, counter: Counter) -> bool {
+        let (_, to) = self.window();
+        let read = |log: &super::counters::CounterLog| log.has(counter) && log.read_until(to);
+        self.watched(Source::Memcg) && self.timeline.counters.get(path).is_some_and(read)
+    }
+
+    /// Whether the container's own count of OOM kills is known until after the end.
+    pub(super) fn kills_counted(&self) -> bool {
+        self.levels.get(&Level::Container).is_some_and(|path| self.counter_watched(path, Counter::Kills))
+    }
+
+    /// Rises of the container's own count of OOM kills shortly before the end. A reading may come a little after it, but
+    /// in a cgroup of its own nothing else can have been killed.
+    pub(super) fn late_rises(&self) -> Vec<Rise> {
+        let Some(path) = self.levels.get(&Level::Container) else { return Vec::new() };
+        let rises = self.rises(path, Counter::Kills);
+        let (from, _) = self.window();
+        rises.into_iter().filter(|rise| rise.at.latest() >= from).collect()
+    }
+
+    /// OOM kills shortly before the end that the container's cgroup counted and nobody named.
+    pub(super) fn unnamed_kills(&self) -> u64 {
+        let counted: u64 = self.late_rises().iter().map(|rise| rise.by).sum();
+        let late = self.child_kills.iter().filter(|kill| self.shortly_before(kill.at.moment)).count();
+        let named = late + usize::from(self.main_kill.is_some());
+        // A group kill counts its first victim twice (seen on Linux 6.1): what is named explains it all.
+        let group = self.killed_as_group() && named > 0;
+        if group { 0 } else { counted.saturating_sub(u64::try_from(named).unwrap_or(u64::MAX)) }
+    }
+
+    /// OOM kills shortly before the end of processes that may have been this container's.
+    pub(super) fn strangers(&self) -> usize {
+        self.kills
+            .iter()
+            .filter(|kill| kill.owner == Owner::Unknown && self.shortly_before(kill.at.moment))
+            .count()
+    }
+
+    /// Whether an OOM kill in it takes all of it.
+    pub(super) fn killed_as_group(&self) -> bool {
+        let flagged = self.cgroup.is_some_and(|made| made.fact.oom_group == Some(true));
+        let said = self
+            .main_kill
+            .into_iter()
+            .chain(self.child_kills.iter().copied())
+            .any(|kill| kill.group.is_some());
+        let own = self.levels.get(&Level::Container);
+        flagged || said || own.is_some_and(|path| !self.rises(path, Counter::GroupKills).is_empty())
+    }
+
+    /// Whether no process but the main one was ever seen in it.
+    pub(super) fn single_process(&self) -> bool {
+        let seen = self.timeline.processes.iter().filter(|process| process.fact.container == *self.container);
+        let mut pids: BTreeSet<u32> = seen.map(|process| process.fact.pid).collect();
+        pids.extend(self.main_pid);
+        pids.len() <= 1
+    }
+
+    /// Sources that would have shown an OOM kill of the main process and showed none.
+    pub(super) fn no_oom_by(&self) -> Vec<Source> {
+        if self.main_kill.is_some() {
+            return Vec::new();
+        }
+        let mut sources = Vec::new();
+        let by_pid = |source| self.main_pid.is_some() && self.watched(source);
+        sources.extend([Source::Kmsg, Source::Trace].into_iter().filter(|source| by_pid(*source)));
+        if self.kills_counted() && self.unnamed_kills() == 0 {
+            sources.push(Source::Memcg);
+        }
+        sources
+    }
+
+    /// Decisions to stop it that came before it ended, the tear-down aside.
+    pub(super) fn stops(&self) -> impl Iterator<Item = &'a Seen<Stopping>> {
+        let (container, to) = (self.container, self.ended_at.latest());
+        self.timeline.stops.iter().filter(move |stop| {
+            stop.fact.container == *container
+                && stop.fact.reason != StopReason::TearDown
+                && stop.at.earliest() <= to
+        })
+    }
+
+    /// The decision whose grace period ended first.
+    pub(super) fn decision(&self) -> Option<&'a Seen<Stopping>> {
+        self.stops().min_by_key(|stop| (stop.at.middle() + stop.fact.grace_ms * MS, stop.at.middle()))
+    }
+
+    /// The runtime's own word that it sent this signal before the end.
+    pub(super) fn runtime_sent(&self, signal: i32) -> Option<Stamped> {
+        let said = self.timeline.runtime_signals.iter().find(|seen| {
+            seen.fact.0 == *self.container
+                && seen.fact.1 == signal
+                && seen.at.earliest() <= self.ended_at.latest()
+        });
+        said.map(Seen::stamped).or_else(|| {
+            let runtime = self.start?.fact.runtime_pid?;
+            let (from, to) = self.timeline.lifetime(self.container);
+            let traced = self.timeline.signals.between(from, to).find(|seen| {
+                let fact = &seen.fact;
+                fact.signal == signal
+                    && fact.sender_pid == runtime
+                    && Some(fact.target_pid) == self.main_pid
+                    && fact.result == 0
+            });
+            traced.map(Seen::stamped)
+        })
+    }
+
+    /// Whether the runtime sent the SIGKILL that ended it.
+    pub(super) fn hand(&self) -> Hand {
+        let said = self.runtime_sent(9);
+        if let Some(sigkill) = self.sigkill {
+            let runtime = self.start.and_then(|start| start.fact.runtime_pid);
+            return match runtime {
+                _ if sigkill.fact.code > 0 => Hand::Other,
+                Some(pid) if pid == sigkill.fact.sender_pid => Hand::Runtime,
+                None if said.is_some_and(|said| super::domain::touches(said.moment, sigkill.at, 50 * MS)) => {
+                    Hand::Runtime
+                }
+                None if self.decision().is_some() || !self.watched(Source::Kubelet) => Hand::Unknown,
+                Some(_) | None => Hand::Other,
+            };
+        }
+        let speaks = self.timeline.runtime_signals.iter().any(|seen| seen.fact.0 == *self.container);
+        if said.is_some() {
+            Hand::RuntimeSays
+        } else if speaks || (self.watched(Source::Trace) && self.main_pid.is_some()) {
+            Hand::Other
+        } else {
+            Hand::Unknown
+        }
+    }
+
+    /// The sender of the SIGKILL, where a process sent it.
+    pub(super) fn sender(&self) -> Option<Sender> {
+        let fact = &self.sigkill.filter(|seen| seen.fact.code <= 0)?.fact;
+        Some(Sender { pid: fact.sender_pid, comm: fact.sender_comm.clone() })
+    }
+
+    /// An attribution that rests on the container's end and on `evidence`; what is not certain names who is missing.
+    pub(super) fn attribute(
+        &self,
+        cause: Cause,
+        detail: Option<Detail>,
+        confidence: Confidence,
+        explanation: String,
+    ) -> Attribution {
+        let (from, to) = self.window();
+        let sources = [Source::Kubelet, Source::Kmsg, Source::Trace, Source::Memcg];
+        let missing = match confidence {
+            Confidence::Certain => Vec::new(),
+            Confidence::High | Confidence::Medium | Confidence::Low => {
+                self.timeline.missing(&sources, from, to)
+            }
+        };
+        Attribution {
+            cause,
+            detail,
+            confidence,
+            sender: None,
+            domain: None,
+            explanation,
+            evidence: vec![self.end_evidence],
+            missing,
+            also_seen: Vec::new(),
+        }
+    }
+
+    /// The honest answer where the evidence does not reach.
+    pub(super) fn undetermined(&self, explanation: String) -> Attribution {
+        self.attribute(Cause::Undetermined, None, Confidence::Low, explanation)
+    }
+}

@@ -1,0 +1,239 @@
+//! Where the memory ran out, and which cause that makes it.
+
+use super::case::Case;
+use super::counters::Counter;
+use super::kills::{Kill, Level};
+use super::timeline::{MS, SECOND, lies_in};
+use crate::cause::{Cause, Detail};
+use crate::evidence::{Moment, OomDomain, Source};
+
+/// A level whose limit was reached.
+#[derive(Clone, Debug, PartialEq)]
+struct Domain {
+    level: Level,
+    path: Option<String>,
+}
+
+/// The cause that follows from where the memory ran out.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Scope {
+    pub(super) cause: Cause,
+    pub(super) detail: Option<Detail>,
+    pub(super) domain: Option<String>,
+    /// The kernel itself named the domain; otherwise counters or notifications did.
+    pub(super) stated: bool,
+    pub(super) evidence: Vec<u64>,
+}
+
+/// Where the memory ran out that this OOM kill was for; an error says why that cannot be told.
+pub(super) fn scope(case: &Case<'_>, kill: Option<&Kill>, at: Moment) -> Result<Scope, String> {
+    let (domains, stated, evidence) = domains(case, kill, at);
+    let mut scopes = Vec::new();
+    for domain in &domains {
+        let scope = one_scope(case, kill, at, domain)?;
+        let scope = Scope { stated, evidence: [scope.evidence, evidence.clone()].concat(), ..scope };
+        if !scopes.iter().any(|known: &Scope| (known.cause, known.detail) == (scope.cause, scope.detail)) {
+            scopes.push(scope);
+        }
+    }
+    let mut scopes = scopes.into_iter();
+    match (scopes.next(), scopes.next()) {
+        (Some(only), None) => Ok(only),
+        (Some(one), Some(other)) if one.cause == other.cause => {
+            Ok(Scope { detail: None, domain: None, ..one })
+        }
+        (Some(one), Some(other)) => Err(format!("it may have been {} or {}", one.cause, other.cause)),
+        (None, _) => Err("nothing says whose limit was reached".to_owned()),
+    }
+}
+
+/// The levels that may have run out, whether the kernel named one, and by which observations.
+fn domains(case: &Case<'_>, kill: Option<&Kill>, at: Moment) -> (Vec<Domain>, bool, Vec<u64>) {
+    let only = |level, path| (vec![Domain { level, path }], true, Vec::new());
+    match kill.and_then(|kill| kill.domain.as_ref()) {
+        Some(OomDomain::Memcg { cgroup }) if cgroup == "/" => only(Level::Global, None),
+        Some(OomDomain::Memcg { cgroup }) => only(level_of(case, cgroup), Some(cgroup.clone())),
+        Some(OomDomain::Global) => only(Level::Global, None),
+        Some(OomDomain::Numa) => only(Level::Numa, None),
+        None => {
+            let memcg = kill.and_then(|kill| kill.memcg);
+            if memcg == Some(false) {
+                let both = [Level::Global, Level::Numa].map(|level| Domain { level, path: None });
+                return (both.to_vec(), true, Vec::new());
+            }
+            let (domains, evidence) = if case.reads_local_ooms() {
+                by_counters(case, at, memcg)
+            } else {
+                by_notifications(case, at)
+            };
+            (domains, false, evidence)
+        }
+    }
+}
+
+fn level_of(case: &Case<'_>, path: &str) -> Level {
+    let exact = case.levels.iter().find(|(_, known)| known.as_str() == path).map(|(level, _)| *level);
+    // A cgroup that a container made below its own still is the container's affair.
+    let inside = || case.levels.get(&Level::Container).is_some_and(|own| lies_in(path, own));
+    exact.unwrap_or_else(|| if inside() { Level::Container } else { Level::Outer })
+}
+
+/// cgroup v2: `oom` in `memory.events.local` is counted at the domain only (`memcontrol.c:memcg_memory_event`).
+fn by_counters(case: &Case<'_>, at: Moment, memcg: Option<bool>) -> (Vec<Domain>, Vec<u64>) {
+    let mut domains = Vec::new();
+    let mut evidence = Vec::new();
+    let mut all_read = !case.levels.is_empty();
+    for (level, path) in &case.levels {
+        let near = case.rises(path, Counter::Ooms).into_iter().find(|rise| touches(rise.at, at, 200 * MS));
+        all_read &= case.counter_watched(path, Counter::Ooms);
+        if let Some(rise) = near {
+            domains.push(Domain { level: *level, path: Some(path.clone()) });
+            evidence.push(rise.evidence);
+        }
+    }
+    if domains.is_empty() && all_read {
+        domains.push(Domain { level: Level::Outer, path: None });
+        if memcg.is_none() {
+            domains.push(Domain { level: Level::Global, path: None });
+        }
+    }
+    (domains, evidence)
+}
+
+/// cgroup v1: the eventfd fires for the domain and for everything below it (`memcontrol-v1.c:mem_cgroup_oom_notify`), so
+/// the topmost that fired is the domain. It also fires when the cgroup is removed; that comes after the last reading.
+fn by_notifications(case: &Case<'_>, at: Moment) -> (Vec<Domain>, Vec<u64>) {
+    let mut domains: Vec<Domain> = Vec::new();
+    let mut evidence = Vec::new();
+    let mut fired_below = 0;
+    for (level, path) in &case.levels {
+        let removed = case.timeline.counters.get(path).and_then(super::counters::CounterLog::last_reading);
+        let fired: Vec<u64> = case
+            .timeline
+            .notified
+            .between(at.earliest().saturating_sub(100 * MS), at.latest() + 100 * MS)
+            .filter(|seen| seen.fact == *path)
+            .filter(|seen| removed.is_none_or(|removed| seen.at.earliest() < removed.earliest()))
+            .map(|seen| seen.sequence)
+            .collect();
+        if fired.is_empty() {
+            continue;
+        }
+        // More often below than here: one of those was the lower level's own.
+        if fired_below <= fired.len() {
+            domains.clear();
+        }
+        fired_below = fired.len();
+        domains.push(Domain { level: *level, path: Some(path.clone()) });
+        evidence.extend(fired);
+    }
+    (domains, evidence)
+}
+
+fn one_scope(case: &Case<'_>, kill: Option<&Kill>, at: Moment, domain: &Domain) -> Result<Scope, String> {
+    let made = |cause, detail| Scope {
+        cause,
+        detail,
+        domain: domain.path.clone(),
+        stated: false,
+        evidence: Vec::new(),
+    };
+    if let Some(path) = &domain.path {
+        let resized = resized(case, kill, at, path)?;
+        if !resized.is_empty() {
+            return Ok(Scope { evidence: resized, ..made(Cause::ResizeOom, None) });
+        }
+    }
+    Ok(match domain.level {
+        Level::Container => made(Cause::ContainerOom, None),
+        Level::Pod => made(pod_or_container(case, kill)?, None),
+        Level::Qos => made(Cause::NodeOom, Some(Detail::Qos)),
+        Level::Node => made(Cause::NodeOom, node_detail(case, kill)),
+        Level::Outer => made(Cause::NodeOom, Some(Detail::Outer)),
+        Level::Global => made(Cause::NodeOom, Some(Detail::Global)),
+        Level::Numa => made(Cause::NodeOom, Some(Detail::Numa)),
+    })
+}
+
+/// A single container's pod has the container's limit and the pause process beside it, so the pod's cgroup is full first
+/// (containerd#6323; seen on v1 and v2). That is the container's OOM all the same: causes.md R4.4.
+fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>) -> Result<Cause, String> {
+    let Some(start) = case.start else {
+        return Ok(Cause::ContainerOom);
+    };
+    if start.fact.pod_level_limit {
+        return Ok(Cause::PodOom);
+    }
+    if start.fact.neighbours == 0 {
+        return Ok(Cause::ContainerOom);
+    }
+    let Some(limit) = start.fact.limit else { return Ok(Cause::PodOom) };
+    let path = case.levels.get(&Level::Container);
+    let log = path.and_then(|path| case.timeline.counters.get(path));
+    let peak = log.and_then(super::counters::CounterLog::peak).max(kill.and_then(|kill| kill.rss));
+    let near = |used: u64| u128::from(used) * 100 >= u128::from(limit) * 95;
+    if peak.is_some_and(near) {
+        return Ok(Cause::ContainerOom);
+    }
+    let read = path.is_some_and(|path| case.counter_watched(path, Counter::Kills));
+    if read && log.and_then(super::counters::CounterLog::peak).is_some() {
+        return Ok(Cause::PodOom);
+    }
+    Err("the pod's limit was reached, and nothing says how near to its own limit the container was"
+        .to_owned())
+}
+
+/// On v1 a limit above the node's fires the node's eventfd too; only the node's own counter of hits tells them apart.
+fn node_detail(case: &Case<'_>, kill: Option<&Kill>) -> Option<Detail> {
+    if kill.is_some_and(|kill| kill.domain.is_some()) || case.reads_local_ooms() {
+        return Some(Detail::Budget);
+    }
+    let path = case.levels.get(&Level::Node)?;
+    if case.timeline.cgroups.get(path).is_some_and(|made| made.fact.limit.is_none()) {
+        return Some(Detail::Outer);
+    }
+    let hits = case.timeline.counters.get(path).and_then(super::counters::CounterLog::limit_hits)?;
+    Some(if hits > 0 { Detail::Budget } else { Detail::Outer })
+}
+
+/// The write that lowered this very domain's limit and so brought the kill about. On cgroup v2 the write itself kills, in
+/// the writer's context (`memcontrol.c:memory_max_write`); on v1 it is refused.
+fn resized(case: &Case<'_>, kill: Option<&Kill>, at: Moment, path: &str) -> Result<Vec<u64>, String> {
+    let timeline = case.timeline;
+    let from = at.earliest().saturating_sub(10 * SECOND);
+    for change in timeline.limits.between(from, at.latest() + SECOND) {
+        let fact = &change.fact;
+        let lowered = fact.from.is_none_or(|from| from > fact.to);
+        if fact.cgroup != path || fact.refused.is_some() || !lowered {
+            continue;
+        }
+        let context = kill.and_then(|kill| kill.context.as_deref());
+        let by_writer = context.is_some_and(|context| same_comm(context, &fact.writer));
+        // Whoever charges while the write reclaims may run the killer too; that is still the write's doing.
+        let begun = change.at.earliest() <= at.latest();
+        let with_it = at.earliest() <= change.at.latest().saturating_add(100 * MS);
+        let above = kill.and_then(|kill| kill.rss).is_some_and(|rss| rss > fact.to);
+        if by_writer || (begun && (above || with_it)) {
+            return Ok(vec![change.sequence]);
+        }
+        // The write returns only when the victim's memory is gone: stamped then, it comes after the kill it caused.
+        if context.is_none() {
+            return Err("its limit was lowered about then, and nothing says in whose context the killer ran"
+                .to_owned());
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The kernel keeps 15 bytes of a name.
+fn same_comm(kernels: &str, full: &str) -> bool {
+    kernels == full || (kernels.len() == 15 && full.starts_with(kernels))
+}
+
+/// Whether two moments lie no further apart than `slack`.
+pub(super) fn touches(a: Moment, b: Moment, slack: u64) -> bool {
+    a.earliest() <= b.latest().saturating_add(slack) && b.earliest() <= a.latest().saturating_add(slack)
+}
+
+/// Every source that tells where the memory ran out.
+pub(super) const TELL_DOMAIN: [Source; 2] = [Source::Kmsg, Source::Memcg];

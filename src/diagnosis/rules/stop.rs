@@ -1,0 +1,104 @@
+//! Somebody decided to stop it.
+
+use crate::cause::{Cause, Confidence, Detail};
+use crate::diagnosis::Attribution;
+use crate::diagnosis::case::{Case, Hand};
+use crate::diagnosis::classify::why_stopped;
+use crate::diagnosis::timeline::{MS, SECOND, Seen};
+use crate::evidence::{End, ProbeKind, Source, StopReason, Stopping};
+
+/// A decision to stop it is known, and the end followed from it.
+pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
+    let stop = case.decision()?;
+    let killed = case.sigkilled() != Some(false);
+    let confidence = if killed { by_sigkill(case, stop)? } else { by_asking(case, stop)? };
+    let (why_cause, detail) = match stop.fact.reason {
+        StopReason::LivenessProbe => (Cause::LivenessProbe, None),
+        StopReason::StartupProbe => (Cause::StartupProbe, None),
+        StopReason::Delete => (Cause::GracePeriod, Some(Detail::Delete)),
+        StopReason::PodCompleted => (Cause::GracePeriod, None),
+        StopReason::TearDown => return None,
+    };
+    let why = why_stopped(stop.fact.reason);
+    let grace = stop.fact.grace_ms;
+    let explanation = if killed {
+        format!("It was stopped because {why}, outlived its grace period of {grace} ms, and got SIGKILL.")
+    } else {
+        format!("It was stopped because {why}, and ended within its grace period of {grace} ms.")
+    };
+    let mut found = case.attribute(why_cause, detail, confidence, explanation);
+    found.sender = case.sender();
+    found.evidence.push(stop.sequence);
+    found.evidence.extend(case.sigkill.map(|seen| seen.sequence));
+    found.evidence.extend(failures(case, stop));
+    Some(found)
+}
+
+/// The end of the grace period: SIGKILL from the runtime.
+fn by_sigkill(case: &Case<'_>, stop: &Seen<Stopping>) -> Option<Confidence> {
+    let oom_excluded = !case.no_oom_by().is_empty();
+    let oom_possible = case.main_kill.is_some() || (!oom_excluded && case.unnamed_kills() > 0);
+    let unconfirmed = if oom_excluded { Confidence::High } else { Confidence::Medium };
+    match case.hand() {
+        Hand::Runtime => Some(Confidence::Certain),
+        Hand::RuntimeSays => (!oom_possible).then_some(unconfirmed),
+        Hand::Other => None,
+        // On a cluster nobody tells of the runtime's signals: the grace period must at least have been over.
+        Hand::Unknown => {
+            let over = stop.at.earliest() + stop.fact.grace_ms * MS;
+            (!oom_possible && case.ended_at.latest() + SECOND >= over).then_some(unconfirmed)
+        }
+    }
+}
+
+/// A container that a probe had stopped and that ended in time is still the probe's; one whose pod was deleted and that
+/// ended in time simply ended.
+fn by_asking(case: &Case<'_>, stop: &Seen<Stopping>) -> Option<Confidence> {
+    if !matches!(stop.fact.reason, StopReason::LivenessProbe | StopReason::StartupProbe) {
+        return None;
+    }
+    let over = stop.at.latest() + stop.fact.grace_ms * MS + 5 * SECOND;
+    if case.ended_at.earliest() > over {
+        return None;
+    }
+    Some(if case.runtime_sent(15).is_some() { Confidence::Certain } else { Confidence::High })
+}
+
+/// The failures of the probe that led to the decision.
+fn failures(case: &Case<'_>, stop: &Seen<Stopping>) -> Vec<u64> {
+    let probe = match stop.fact.reason {
+        StopReason::LivenessProbe => ProbeKind::Liveness,
+        StopReason::StartupProbe => ProbeKind::Startup,
+        StopReason::Delete | StopReason::PodCompleted | StopReason::TearDown => return Vec::new(),
+    };
+    let seen = case.timeline.probes.iter().filter(|seen| {
+        seen.fact.container == *case.container
+            && seen.fact.probe == probe
+            && seen.at.earliest() <= stop.at.latest()
+    });
+    seen.map(|seen| seen.sequence).collect()
+}
+
+/// The runtime stopped it, so somebody had decided to, and whoever would know was not listening. This is never an
+/// `external-kill`.
+pub(in crate::diagnosis) fn decision_unknown(case: &Case<'_>) -> Option<Attribution> {
+    if case.decision().is_some() || case.failed.is_some() {
+        return None;
+    }
+    let kubelet = case.watched(Source::Kubelet);
+    let killed = case.sigkilled() != Some(false);
+    let stopped = if killed {
+        matches!(case.hand(), Hand::Runtime | Hand::RuntimeSays)
+    } else {
+        let asked = case.runtime_sent(15).is_some()
+            || matches!(case.end, Some(End::Exited(143) | End::Signaled(15) | End::Code(143)));
+        asked && !kubelet
+    };
+    if !stopped || case.main_kill.is_some() {
+        return None;
+    }
+    let mut found = case.undetermined("The runtime stopped it, and who decided so is not known.".to_owned());
+    found.sender = case.sender();
+    found.evidence.extend(case.sigkill.map(|seen| seen.sequence));
+    Some(found)
+}

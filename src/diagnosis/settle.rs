@@ -1,0 +1,152 @@
+//! From the timeline to the findings: every end with its cause, and the kills that no end shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::case::Case;
+use super::classify::classify;
+use super::hidden::hidden_kills;
+use super::kills::{Kill, Owner, kills};
+use super::timeline::Timeline;
+use super::{Attribution, Findings, Stamped, Termination};
+use crate::cause::Cause;
+use crate::evidence::{ContainerRef, Source};
+
+/// Settles what is known.
+pub(super) fn settle(timeline: &Timeline) -> Findings {
+    let kills = kills(timeline);
+    let runs: BTreeSet<&ContainerRef> =
+        timeline.starts.keys().chain(timeline.failures.keys()).chain(timeline.ends.keys()).collect();
+    let mut findings = Findings { sources: timeline.health(), ..Findings::default() };
+    for container in &runs {
+        let settled = Case::gather(timeline, &kills, container).and_then(|case| {
+            let attribution = classify(&case);
+            let killed_at = killed_at(&case, attribution.as_ref());
+            // What the tear-down ended had survived the scenario.
+            (!torn_down_first(timeline, &case, killed_at)).then_some((case, attribution, killed_at))
+        });
+        let ended = settled.as_ref().map(|(case, attribution, _)| (case, attribution.as_ref()));
+        findings.hidden_kills.extend(hidden_kills(timeline, &kills, container, ended));
+        match settled {
+            Some((case, attribution, killed_at)) => {
+                findings.terminations.push(termination(&case, attribution, killed_at));
+            }
+            None => findings.survivors.push((*container).clone()),
+        }
+    }
+    findings.terminations.sort_by(|a, b| {
+        let at = |t: &Termination| {
+            t.ended_at.map_or((u64::MAX, 0), |at| (at.moment.earliest(), at.moment.latest()))
+        };
+        at(a).cmp(&at(b)).then(a.container.cmp(&b.container))
+    });
+    findings.starts = starts(&runs);
+    findings.notes = notes(timeline, &kills, &runs);
+    findings
+}
+
+/// Ends that came after the tear-down was decided are the tear-down's. What counts is the kill where there was one: a
+/// large victim is reaped long after it.
+fn torn_down_first(timeline: &Timeline, case: &Case<'_>, killed_at: Option<Stamped>) -> bool {
+    let decisive = killed_at.map_or(case.ended_at, |killed| killed.moment);
+    timeline.torn_down(case.container).is_some_and(|stop| stop.at.middle() <= decisive.middle())
+}
+
+/// The SIGKILL that ended it, from whoever knows best.
+fn killed_at(case: &Case<'_>, attribution: Option<&Attribution>) -> Option<Stamped> {
+    if case.sigkilled() == Some(false) {
+        return None;
+    }
+    let found = attribution.map(|found| found.cause);
+    let by_counters = || {
+        let counts = case.main_kill.is_none() && !matches!(found, None | Some(Cause::Undetermined));
+        let oom = matches!(
+            found,
+            Some(Cause::ContainerOom | Cause::PodOom | Cause::NodeOom | Cause::StartOom | Cause::ResizeOom)
+        );
+        let rise = case.late_rises().into_iter().next_back().filter(|_| counts && oom)?;
+        Some(Stamped { moment: rise.at, source: Source::Memcg })
+    };
+    let stopped = matches!(found, Some(Cause::LivenessProbe | Cause::StartupProbe | Cause::GracePeriod));
+    case.sigkill
+        .map(super::timeline::Seen::stamped)
+        .or_else(|| case.main_kill.map(|kill| kill.at))
+        .or_else(by_counters)
+        .or_else(|| case.runtime_sent(9).filter(|_| stopped))
+}
+
+fn termination(case: &Case<'_>, attribution: Option<Attribution>, killed_at: Option<Stamped>) -> Termination {
+    let ended = Stamped { moment: case.ended_at, source: Source::Runtime };
+    Termination {
+        container: case.container.clone(),
+        end: case.end,
+        started_at: case.start.map(super::timeline::Seen::stamped),
+        killed_at,
+        ended_at: Some(ended),
+        attribution,
+        limit: case
+            .start
+            .and_then(|start| start.fact.limit)
+            .or_else(|| case.cgroup.and_then(|made| made.fact.limit)),
+        request: case.start.and_then(|start| start.fact.request),
+    }
+}
+
+/// Each container once, with the number of its runs; the reference names the last of them.
+fn starts(runs: &BTreeSet<&ContainerRef>) -> Vec<(ContainerRef, u32)> {
+    let mut counts: BTreeMap<(&str, &str), (ContainerRef, u32)> = BTreeMap::new();
+    for run in runs {
+        let entry = counts.entry((&run.pod, &run.container)).or_insert_with(|| ((*run).clone(), 0));
+        entry.0 = (*run).clone();
+        entry.1 += 1;
+    }
+    counts.into_values().collect()
+}
+
+/// Things worth a line that change no cause.
+fn notes(timeline: &Timeline, kills: &[Kill], runs: &BTreeSet<&ContainerRef>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for limit in timeline.limits.iter() {
+        if let Some(why) = &limit.fact.refused {
+            notes.push(format!(
+                "the kernel refused to lower the limit of {} to {} bytes: {why}",
+                limit.fact.cgroup, limit.fact.to
+            ));
+        }
+    }
+    for action in timeline.actions.iter() {
+        if let Some(why) = &action.fact.error {
+            notes.push(format!("an action failed: {}: {why}", action.fact.what));
+        }
+    }
+    for failed in timeline.failures.values() {
+        notes.push(format!("{} could not be started: {}", failed.fact.container, failed.fact.message));
+    }
+    if !timeline.sources.get(&Source::Runtime).is_some_and(|log| log.health(Source::Runtime).present) {
+        notes.push("the runtime's facts are missing: how containers ended is not known".to_owned());
+    }
+    for kill in kills {
+        let comm = kill.comm.as_deref().unwrap_or("a process");
+        match &kill.owner {
+            Owner::Container(container) if !runs.contains(container) => {
+                notes.push(format!("the kernel OOM-killed {comm} (PID {}) in {container}", kill.pid));
+            }
+            Owner::Container(_) => {}
+            Owner::Ours(path) => {
+                notes.push(format!("the kernel OOM-killed {comm} (PID {}) in {path}", kill.pid));
+            }
+            Owner::Foreign => {
+                notes.push(format!(
+                    "outside of this scenario the kernel OOM-killed {comm} (PID {})",
+                    kill.pid
+                ));
+            }
+            Owner::Unknown => {
+                notes.push(format!(
+                    "the kernel OOM-killed {comm} (PID {}); whose process it was is not known",
+                    kill.pid
+                ));
+            }
+        }
+    }
+    notes
+}

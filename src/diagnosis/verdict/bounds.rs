@@ -1,0 +1,58 @@
+//! Bounds on memory: a release gate asks for headroom, not only for survival.
+
+use super::{Judged, Notes, is};
+use crate::scenario::{Bound, Measure};
+use crate::statistics::MemorySummary;
+
+/// Compares every bound with every run of the containers that it means.
+pub(super) fn compare(judged: &Judged<'_>, notes: &mut Notes) {
+    for bound in &judged.expect.bounds {
+        for pod in judged.pods_of(&bound.container) {
+            let mut found = false;
+            for (container, summary) in judged.memory.iter() {
+                if is(container, &pod, &bound.container.container) {
+                    found = true;
+                    check(bound, &container.to_string(), &summary, notes);
+                }
+            }
+            if !found {
+                notes.reasons.push(format!("{pod}/{}: {}: no data", bound.container.container, bound.text));
+            }
+        }
+    }
+}
+
+fn check(bound: &Bound, container: &str, summary: &MemorySummary, notes: &mut Notes) {
+    let value = measure(bound.measure, summary);
+    let holds = value.and_then(|value| bound.comparison.holds(value, summary.limit, summary.request));
+    match (holds, value) {
+        (Some(true), _) => {}
+        (Some(false), Some(value)) => {
+            notes.mismatch(
+                format!("bound on {container}"),
+                bound.text.clone(),
+                format!("{value}"),
+                Vec::new(),
+            );
+        }
+        (_, None) => notes.reasons.push(format!("{container}: {}: no data", bound.text)),
+        (None, Some(_)) => {
+            notes.reasons.push(format!("{container}: {}: there is nothing to compare with", bound.text));
+        }
+    }
+}
+
+/// What was measured; `None` where nothing was.
+fn measure(measure: Measure, summary: &MemorySummary) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "sizes and counts below 2^53 are exact")]
+    let number = |value: Option<u64>| value.map(|value| value as f64);
+    match measure {
+        Measure::Peak => number(summary.peak),
+        Measure::P95 => number(summary.usage.map(|usage| usage.p95)),
+        Measure::WorkingSet => number(summary.working_set.map(|set| set.peak)),
+        Measure::PressureFull => summary.pressure_full,
+        Measure::PressureSome => summary.pressure_some,
+        Measure::Refaults => number(summary.refaults),
+        Measure::LimitHits => number(summary.limit_hits),
+    }
+}

@@ -1,0 +1,310 @@
+//! Memory over time in constant room: percentiles, peaks, pressure, and how much it was at a given moment.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::cause::Cause;
+use crate::diagnosis::{MemoryAtDeath, Termination};
+use crate::evidence::{CgroupOwner, ContainerRef, Counters, Fact, Observation, Sample};
+
+/// Percentiles are kept in KiB with two significant digits: 1 % of error in some 50 KiB per container.
+const UNIT: u64 = 1024;
+/// The largest value that a histogram takes, in its unit: 16 TiB.
+const MOST: u64 = 1 << 34;
+/// A reading stands for the time until the next, counted in ticks of 10 ms; a longer silence says nothing more.
+const TICK: u64 = 10_000_000;
+const LONGEST: u64 = 1_000;
+
+/// A container run's memory, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MemorySummary {
+    /// `resources.requests.memory`.
+    pub request: Option<u64>,
+    /// `resources.limits.memory`.
+    pub limit: Option<u64>,
+    /// Everything charged.
+    pub usage: Option<Distribution>,
+    /// Working set: usage less inactive file pages.
+    pub working_set: Option<Distribution>,
+    /// The most ever charged, by the kernel's own count where it keeps one.
+    pub peak: Option<u64>,
+    /// PSI `some avg10` at its worst, in percent.
+    pub pressure_some: Option<f64>,
+    /// PSI `full avg10` at its worst, in percent.
+    pub pressure_full: Option<f64>,
+    /// Pages that had to be read back.
+    pub refaults: Option<u64>,
+    /// Times that use met the limit.
+    pub limit_hits: Option<u64>,
+    /// How many samples it rests on.
+    pub samples: u64,
+}
+
+/// How a size was distributed over time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Distribution {
+    /// Half of the time it was at most this.
+    pub p50: u64,
+    /// 95 % of the time it was at most this.
+    pub p95: u64,
+    /// The most that was sampled.
+    pub peak: u64,
+}
+
+/// Every container run's memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemorySummaries {
+    containers: BTreeMap<ContainerRef, Container>,
+    owners: BTreeMap<String, ContainerRef>,
+    limits: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Container {
+    summary: MemorySummary,
+    usage: Option<Weighted>,
+    working_set: Option<Weighted>,
+    /// Where usage changed, so that a moment can be looked up: 16 bytes for each change.
+    readings: Vec<(u64, u64)>,
+}
+
+/// A histogram of values, each counting as long as it lasted.
+#[derive(Clone, Debug)]
+struct Weighted {
+    histogram: Histogram<u64>,
+    pending: (u64, u64),
+    peak: u64,
+}
+
+impl MemorySummaries {
+    /// Learns whose cgroup is whose, and the kernel's own counts.
+    pub fn observe(&mut self, observation: &Observation) {
+        match &observation.fact {
+            Fact::Cgroup(made) => {
+                if let Some(limit) = made.limit {
+                    self.limits.insert(made.path.clone(), limit);
+                }
+                if let CgroupOwner::Container(container) = &made.owner {
+                    self.owners.insert(made.path.clone(), container.clone());
+                    let summary = &mut self.containers.entry(container.clone()).or_default().summary;
+                    summary.limit = summary.limit.or(made.limit);
+                }
+            }
+            Fact::Started(start) => {
+                let summary = &mut self.containers.entry(start.container.clone()).or_default().summary;
+                summary.request = start.request;
+                summary.limit = start.limit.or(summary.limit);
+            }
+            Fact::Counters(counters) => self.count(counters),
+            Fact::LimitChanged(change) if change.refused.is_none() => {
+                self.limits.insert(change.cgroup.clone(), change.to);
+            }
+            Fact::LimitChanged(_)
+            | Fact::Host(_)
+            | Fact::Source(_)
+            | Fact::WallClock { .. }
+            | Fact::KernelLogClock { .. }
+            | Fact::StartFailed(_)
+            | Fact::Ended(_)
+            | Fact::Process(_)
+            | Fact::ProbeFailed(_)
+            | Fact::Stopping(_)
+            | Fact::RuntimeSignal { .. }
+            | Fact::Action(_)
+            | Fact::OomInvoked { .. }
+            | Fact::OomSummary(_)
+            | Fact::KernelKilled(_)
+            | Fact::OomGroup { .. }
+            | Fact::Signal(_)
+            | Fact::Victim(_)
+            | Fact::OomNotified { .. } => {}
+        }
+    }
+
+    fn count(&mut self, counters: &Counters) {
+        let Some(container) = self.owners.get(&counters.cgroup) else { return };
+        let summary = &mut self.containers.entry(container.clone()).or_default().summary;
+        summary.peak = summary.peak.max(counters.peak);
+        summary.limit_hits = summary.limit_hits.max(counters.max);
+    }
+
+    /// Takes in a sample; those of one cgroup come in the order of their times.
+    pub fn sample(&mut self, sample: &Sample) {
+        let Some(owner) = self.owners.get(&sample.cgroup) else { return };
+        let container = self.containers.entry(owner.clone()).or_default();
+        let summary = &mut container.summary;
+        summary.samples += 1;
+        summary.peak = summary.peak.max(Some(sample.usage));
+        record(&mut container.usage, sample.at, sample.usage);
+        if container.readings.last().is_none_or(|(_, usage)| *usage != sample.usage) {
+            container.readings.push((sample.at, sample.usage));
+        }
+        if let Some(breakdown) = &sample.breakdown {
+            record(&mut container.working_set, sample.at, breakdown.working_set);
+            summary.pressure_some = worst(summary.pressure_some, breakdown.pressure_some);
+            summary.pressure_full = worst(summary.pressure_full, breakdown.pressure_full);
+            summary.refaults = summary.refaults.max(breakdown.refaults);
+        }
+    }
+
+    /// A container run's summary so far.
+    pub fn of(&self, container: &ContainerRef) -> Option<MemorySummary> {
+        self.containers.get(container).map(Container::summary)
+    }
+
+    /// Every container run and its summary so far.
+    pub fn iter(&self) -> impl Iterator<Item = (&ContainerRef, MemorySummary)> {
+        self.containers.iter().map(|(container, memory)| (container, memory.summary()))
+    }
+
+    /// The last reading at or before a nanosecond of boot time.
+    pub fn usage_at(&self, container: &ContainerRef, at: u64) -> Option<u64> {
+        let readings = &self.containers.get(container)?.readings;
+        let after = readings.partition_point(|(time, _)| *time <= at);
+        readings.get(after.checked_sub(1)?).map(|(_, usage)| *usage)
+    }
+
+    /// A container's memory when it died. Where the kernel says that its limit was reached, that is what it used: the
+    /// last reading is always a little before the last page.
+    pub fn at_death(&self, termination: &Termination) -> MemoryAtDeath {
+        let container = &termination.container;
+        let limit = termination.limit;
+        let reached = termination.attribution.as_ref().filter(|found| found.cause == Cause::ContainerOom);
+        if let Some(found) = reached {
+            let domain = found.domain.as_ref().and_then(|domain| self.limits.get(domain).copied());
+            let counted = limit.or(domain);
+            return MemoryAtDeath { usage: counted, limit: counted };
+        }
+        let died = termination.killed_at.or(termination.ended_at);
+        let usage = died.and_then(|died| self.usage_at(container, died.moment.latest()));
+        MemoryAtDeath { usage, limit }
+    }
+}
+
+impl Container {
+    fn summary(&self) -> MemorySummary {
+        let distribution = |weighted: &Option<Weighted>| weighted.as_ref().map(Weighted::distribution);
+        MemorySummary {
+            usage: distribution(&self.usage),
+            working_set: distribution(&self.working_set),
+            ..self.summary.clone()
+        }
+    }
+}
+
+impl Weighted {
+    fn begin(at: u64, value: u64) -> Option<Self> {
+        let histogram = Histogram::new_with_bounds(1, MOST, 2).ok()?;
+        Some(Self { histogram, pending: (at, value), peak: value })
+    }
+
+    fn next(&mut self, at: u64, value: u64) {
+        let (since, before) = self.pending;
+        let ticks = (at.saturating_sub(since) / TICK).clamp(1, LONGEST);
+        self.histogram.saturating_record_n(units(before), ticks);
+        self.pending = (at, value);
+        self.peak = self.peak.max(value);
+    }
+
+    fn distribution(&self) -> Distribution {
+        let mut histogram = self.histogram.clone();
+        histogram.saturating_record_n(units(self.pending.1), 1);
+        // The upper edge of a bucket may lie above anything that was seen.
+        let at = |quantile| (histogram.value_at_quantile(quantile) * UNIT).min(self.peak);
+        Distribution { p50: at(0.5), p95: at(0.95), peak: self.peak }
+    }
+}
+
+fn units(bytes: u64) -> u64 {
+    bytes.div_ceil(UNIT).clamp(1, MOST)
+}
+
+fn record(weighted: &mut Option<Weighted>, at: u64, value: u64) {
+    match weighted {
+        Some(weighted) => weighted.next(at, value),
+        None => *weighted = Weighted::begin(at, value),
+    }
+}
+
+fn worst(known: Option<f64>, new: Option<f64>) -> Option<f64> {
+    match (known, new) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::{Breakdown, CgroupMade, Moment, Source};
+
+    const MIB: u64 = 1 << 20;
+
+    fn app() -> ContainerRef {
+        ContainerRef { pod: "web".to_owned(), container: "app".to_owned(), instance: 0 }
+    }
+
+    fn watched() -> MemorySummaries {
+        let owner = CgroupOwner::Container(app());
+        let made =
+            CgroupMade { path: "/n/web/app-0".to_owned(), owner, limit: Some(64 * MIB), oom_group: None };
+        let mut memory = MemorySummaries::default();
+        memory.observe(&Observation {
+            sequence: 0,
+            source: Source::Harness,
+            moment: Moment::exactly(0),
+            raw: None,
+            fact: Fact::Cgroup(made),
+        });
+        memory
+    }
+
+    fn reading(ms: u64, mib: u64) -> Sample {
+        let breakdown =
+            Breakdown { working_set: mib * MIB / 2, pressure_full: Some(1.5), ..Breakdown::default() };
+        Sample {
+            at: ms * 1_000_000,
+            cgroup: "/n/web/app-0".to_owned(),
+            usage: mib * MIB,
+            breakdown: Some(breakdown),
+        }
+    }
+
+    #[test]
+    fn a_reading_counts_for_as_long_as_it_lasted() {
+        let mut memory = watched();
+        for sample in [reading(0, 10), reading(900, 60), reading(910, 60), reading(920, 60)] {
+            memory.sample(&sample);
+        }
+        let summary = memory.of(&app()).unwrap();
+        let usage = summary.usage.unwrap();
+        assert!(usage.p50 >= 10 * MIB && usage.p50 < 11 * MIB, "{usage:?}");
+        assert_eq!(usage.peak, 60 * MIB);
+        assert_eq!(summary.working_set.unwrap().peak, 30 * MIB);
+        assert_eq!(summary.pressure_full, Some(1.5));
+        assert_eq!(summary.samples, 4);
+    }
+
+    #[test]
+    fn memory_at_a_moment_is_the_last_reading_before_it() {
+        let mut memory = watched();
+        for sample in [reading(10, 10), reading(20, 10), reading(30, 12)] {
+            memory.sample(&sample);
+        }
+        assert_eq!(memory.usage_at(&app(), 9_000_000), None);
+        assert_eq!(memory.usage_at(&app(), 29_000_000), Some(10 * MIB));
+        assert_eq!(memory.usage_at(&app(), 31_000_000), Some(12 * MIB));
+    }
+
+    #[test]
+    fn percentiles_never_exceed_the_peak() {
+        let mut memory = watched();
+        memory.sample(&reading(0, 63));
+        memory.sample(&reading(10, 64));
+        let usage = memory.of(&app()).unwrap().usage.unwrap();
+        assert!(usage.p95 <= usage.peak);
+    }
+}
