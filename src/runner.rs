@@ -1,3 +1,296 @@
 //! Drives one scenario: obeys its lifecycle, records what is observed, always cleans up.
 
 pub mod lifecycle;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::backend::local::{LocalBackend, RunningScenario};
+use crate::clock;
+use crate::diagnosis::Diagnosis;
+use crate::evidence::{CgroupOwner, Fact, HostFacts, Observation, Source, SourceState};
+use crate::observe::{Observers, Watch};
+use crate::recorder::Recorder;
+use crate::scenario::{RunEvent, Scenario, Trigger, Until};
+use lifecycle::{Ending, Event, Happening, Happenings, Lifecycle, Operation};
+
+/// What one run of a scenario came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it came to its end.
+    pub ending: Ending,
+    /// Everything that was observed, folded.
+    pub diagnosis: Diagnosis,
+    /// What could not be removed.
+    pub left_behind: Vec<String>,
+}
+
+/// What every scenario of a run shares.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Where pods run.
+    pub backend: Arc<LocalBackend>,
+    /// The host's observers.
+    pub observers: Arc<Observers>,
+    /// What this host is.
+    pub host: HostFacts,
+    /// True once the run is to end.
+    pub interrupted: watch::Receiver<bool>,
+}
+
+/// Runs a scenario once, under a name that no other trial of the run has. Its record and samples go into `folder`; `heard` is told of each observation.
+pub async fn run(
+    scenario: &Scenario,
+    trial: &str,
+    shared: &Shared,
+    folder: &Path,
+    heard: impl Fn(&Observation, &Watch) + Send,
+) -> Outcome {
+    match Driver::new(scenario, trial, shared, folder) {
+        Ok(driver) => driver.drive(heard).await,
+        Err(error) => Outcome {
+            ending: Ending::Failed(format!("cannot begin the record in {}: {error}", folder.display())),
+            diagnosis: Diagnosis::default(),
+            left_behind: Vec::new(),
+        },
+    }
+}
+
+/// What the driver's tasks report back.
+enum Done {
+    Started(Result<(), String>),
+    TornDown(Vec<String>),
+    MemoryReached(Happening),
+}
+
+struct Driver<'a> {
+    scenario: &'a Scenario,
+    trial: &'a str,
+    folder: PathBuf,
+    shared: &'a Shared,
+    recorder: Recorder,
+    watch: Watch,
+    observations: mpsc::UnboundedReceiver<Observation>,
+    lifecycle: Lifecycle,
+    happenings: Happenings,
+    diagnosis: Diagnosis,
+    began: u64,
+    wake: u64,
+    running: watch::Receiver<Option<Arc<RunningScenario>>>,
+    done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
+    tasks: JoinSet<()>,
+    left_behind: Vec<String>,
+}
+
+impl<'a> Driver<'a> {
+    fn new(
+        scenario: &'a Scenario,
+        trial: &'a str,
+        shared: &'a Shared,
+        folder: &Path,
+    ) -> std::io::Result<Self> {
+        let (listener, observations) = mpsc::unbounded_channel();
+        let recorder = Recorder::create(&folder.join("record.jsonl"), &shared.host.boot_id, listener)?;
+        let mut host = shared.host.clone();
+        host.scenario.clone_from(&scenario.name);
+        host.scenario_hash.clone_from(&scenario.hash);
+        recorder.now(Source::Harness, Fact::Host(host));
+        // What these two see is recorded by the backend itself, for as long as it lives.
+        for of in [Source::Runtime, Source::Kubelet] {
+            recorder.now(of, Fact::Source(SourceState::Present { of }));
+        }
+        let watch = shared.observers.watch(recorder.clone(), folder.join("samples.csv"))?;
+        std::fs::create_dir(folder.join("logs"))?;
+        Ok(Self {
+            scenario,
+            trial,
+            folder: folder.to_path_buf(),
+            shared,
+            recorder,
+            watch,
+            observations,
+            lifecycle: Lifecycle::new(scenario),
+            happenings: Happenings::default(),
+            diagnosis: Diagnosis::default(),
+            began: clock::boot_ns(),
+            wake: 0,
+            running: watch::channel(None).1,
+            done: mpsc::unbounded_channel(),
+            tasks: JoinSet::new(),
+            left_behind: Vec::new(),
+        })
+    }
+
+    async fn drive(mut self, heard: impl Fn(&Observation, &Watch) + Send) -> Outcome {
+        let mut interrupted = self.shared.interrupted.clone();
+        let mut operations = self.next(Event::Begin);
+        loop {
+            for operation in operations {
+                if let Some(ending) = self.obey(operation) {
+                    return self.finish(ending, heard).await;
+                }
+            }
+            let wake = Duration::from_millis(self.wake.saturating_sub(self.now()));
+            operations = tokio::select! {
+                biased;
+                Ok(_) = interrupted.wait_for(|yes| *yes) => self.next(Event::Interrupted),
+                Some(done) = self.done.1.recv() => self.take(done),
+                Some(observation) = self.observations.recv() => {
+                    heard(&observation, &self.watch);
+                    self.hear(&observation)
+                }
+                () = tokio::time::sleep(wake) => self.next(Event::Tick),
+            };
+        }
+    }
+
+    fn now(&self) -> u64 {
+        (clock::boot_ns() - self.began) / 1_000_000
+    }
+
+    fn next(&mut self, event: Event) -> Vec<Operation> {
+        self.lifecycle.next(self.now(), event)
+    }
+
+    /// Carries an operation out; the last one yields how it all ended.
+    fn obey(&mut self, operation: Operation) -> Option<Ending> {
+        match operation {
+            Operation::Start => self.start(),
+            Operation::Apply(index) => self.apply(index),
+            Operation::WakeAt(at) => self.wake = at,
+            Operation::TearDown => self.tear_down(),
+            Operation::Finish(ending) => return Some(ending),
+        }
+        None
+    }
+
+    fn start(&mut self) {
+        let (backend, scenario, trial) =
+            (Arc::clone(&self.shared.backend), self.scenario.clone(), self.trial.to_owned());
+        let (recorder, watch, done) = (self.recorder.clone(), self.watch.clone(), self.done.0.clone());
+        let logs = self.folder.join("logs");
+        let (started, wait) = watch::channel(None);
+        self.running = wait;
+        self.tasks.spawn(async move {
+            let outcome = backend.begin(&scenario, &trial, recorder, watch, &logs);
+            let outcome = match outcome {
+                Ok(running) => {
+                    let running = Arc::new(running);
+                    started.send_replace(Some(Arc::clone(&running)));
+                    running.start(&scenario).await
+                }
+                Err(error) => Err(error),
+            };
+            // The driver outlives its tasks, so somebody listens.
+            let _ = done.send(Done::Started(outcome.map_err(|error| error.to_string())));
+        });
+    }
+
+    fn apply(&mut self, index: usize) {
+        let Some(running) = self.running.borrow().clone() else { return };
+        let Some(act) = self.scenario.actions.get(index).map(|action| action.act.clone()) else { return };
+        self.tasks.spawn(async move { running.apply(index, &act).await });
+    }
+
+    fn tear_down(&mut self) {
+        let (running, done) = (self.running.borrow().clone(), self.done.0.clone());
+        // What still starts or acts is not to go on behind the tear-down's back.
+        self.tasks.abort_all();
+        self.tasks.spawn(async move {
+            let left_behind = match running {
+                Some(running) => running.tear_down().await,
+                None => Vec::new(),
+            };
+            let _ = done.send(Done::TornDown(left_behind));
+        });
+    }
+}
+
+impl Driver<'_> {
+    /// What a task has come to.
+    fn take(&mut self, done: Done) -> Vec<Operation> {
+        match done {
+            Done::Started(Ok(())) => self.next(Event::AllStarted),
+            Done::Started(Err(why)) => self.next(Event::Failed(why)),
+            Done::MemoryReached(happening) => self.next(Event::Seen(happening)),
+            Done::TornDown(left_behind) => {
+                self.left_behind = left_behind;
+                self.next(Event::TornDown)
+            }
+        }
+    }
+
+    fn hear(&mut self, observation: &Observation) -> Vec<Operation> {
+        self.diagnosis.observe(observation);
+        if let Fact::Cgroup(made) = &observation.fact
+            && let CgroupOwner::Container(container) = &made.owner
+        {
+            for bytes in self.awaited_sizes(&container.pod, &container.container) {
+                let reached = self.watch.on_usage(&made.path, bytes);
+                let happening = Happening::MemoryReached { container: container.clone(), bytes };
+                let done = self.done.0.clone();
+                self.tasks.spawn(async move {
+                    if reached.await.is_ok() {
+                        let _ = done.send(Done::MemoryReached(happening));
+                    }
+                });
+            }
+        }
+        match self.happenings.observe(observation) {
+            Some(happening) => self.next(Event::Seen(happening)),
+            None => Vec::new(),
+        }
+    }
+
+    /// The sizes of this container that the scenario waits for.
+    fn awaited_sizes(&self, pod: &str, container: &str) -> Vec<u64> {
+        let actions = self.scenario.actions.iter().filter_map(|action| match &action.at {
+            Trigger::Event(event, _) => Some(event),
+            Trigger::Time(_) => None,
+        });
+        let until = match &self.scenario.observe.until {
+            Some(Until::Event(event)) => Some(event),
+            Some(Until::AllEnded | Until::Terminations(_)) | None => None,
+        };
+        let mut sizes: Vec<u64> = actions
+            .chain(until)
+            .filter_map(|event| match event {
+                RunEvent::MemoryReaches(selector, bytes) if lifecycle::selects(selector, pod, container) => {
+                    Some(*bytes)
+                }
+                RunEvent::MemoryReaches(..)
+                | RunEvent::OomKill(_)
+                | RunEvent::Ended(..)
+                | RunEvent::Stopping(_)
+                | RunEvent::Started(..) => None,
+            })
+            .collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
+    }
+
+    /// Hears what is still on its way, then lets the observers go.
+    async fn finish(mut self, mut ending: Ending, heard: impl Fn(&Observation, &Watch) + Send) -> Outcome {
+        self.tasks.abort_all();
+        let watch = self.watch.clone();
+        if tokio::task::spawn_blocking(move || watch.finish()).await.is_err() {
+            ending = Ending::Failed("the observers died while they were finishing".into());
+        }
+        for of in [Source::Runtime, Source::Kubelet] {
+            self.recorder.now(of, Fact::Source(SourceState::Complete { of }));
+        }
+        while let Ok(observation) = self.observations.try_recv() {
+            heard(&observation, &self.watch);
+            self.diagnosis.observe(&observation);
+        }
+        if let Some(error) = self.recorder.take_error() {
+            ending = Ending::Failed(format!("the record could not be written: {error}"));
+        }
+        Outcome { ending, diagnosis: self.diagnosis, left_behind: self.left_behind }
+    }
+}

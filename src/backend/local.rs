@@ -22,8 +22,6 @@ mod sys;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-
 use tokio::sync::watch;
 
 use super::BackendError;
@@ -121,25 +119,17 @@ impl LocalBackend {
         self.guardian.alarm.clone()
     }
 
-    /// Starts a scenario's pods. What containers print goes into `logs`.
-    pub async fn start(
+    /// Makes what a scenario's pods share; they are started by [`RunningScenario::start`]. What containers print goes into
+    /// `logs`.
+    pub fn begin(
         &self,
         scenario: &Scenario,
         trial: &str,
         recorder: Recorder,
         watch: Watch,
         logs: &Path,
-    ) -> Result<Arc<RunningScenario>, BackendError> {
-        let running = RunningScenario::new(self, scenario, trial, recorder, watch, logs)?;
-        match running.start(scenario).await {
-            Ok(()) => Ok(Arc::new(running)),
-            Err(error) => {
-                for problem in running.tear_down().await {
-                    tracing::warn!(scenario = scenario.name, "not removed: {problem}");
-                }
-                Err(error)
-            }
-        }
+    ) -> Result<RunningScenario, BackendError> {
+        RunningScenario::new(self, scenario, trial, recorder, watch, logs)
     }
 
     /// Removes everything that is left of the run; answers what could not be.

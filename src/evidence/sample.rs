@@ -35,3 +35,73 @@ pub struct Breakdown {
     /// PSI `full avg10` in percent (v2).
     pub pressure_full: Option<f64>,
 }
+
+/// The first line of a file of samples.
+pub const HEADER: &str =
+    "at_ns,cgroup,usage,working_set,anon,file,shmem,kernel,refaults,pressure_some,pressure_full";
+
+/// One line of a file of samples, without its newline. A cgroup's name never holds a comma: we make them.
+pub fn encode(sample: &Sample) -> String {
+    let mut line = format!("{},{},{}", sample.at, sample.cgroup, sample.usage);
+    let Some(b) = &sample.breakdown else {
+        line.push_str(",,,,,,,,");
+        return line;
+    };
+    let number = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
+    let percent = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    for field in [
+        b.working_set.to_string(),
+        b.anon.to_string(),
+        b.file.to_string(),
+        b.shmem.to_string(),
+        number(b.kernel),
+        number(b.refaults),
+        percent(b.pressure_some),
+        percent(b.pressure_full),
+    ] {
+        line.push(',');
+        line.push_str(&field);
+    }
+    line
+}
+
+/// Reads a line; `None` for the header and for a line that was torn.
+pub fn decode(line: &str) -> Option<Sample> {
+    let fields: Vec<&str> = line.trim_end().split(',').collect();
+    let [at, cgroup, usage, working_set, anon, file, shmem, kernel, refaults, some, full] = fields[..] else {
+        return None;
+    };
+    let breakdown = if working_set.is_empty() {
+        None
+    } else {
+        Some(Breakdown {
+            working_set: working_set.parse().ok()?,
+            anon: anon.parse().ok()?,
+            file: file.parse().ok()?,
+            shmem: shmem.parse().ok()?,
+            kernel: kernel.parse().ok(),
+            refaults: refaults.parse().ok(),
+            pressure_some: some.parse().ok(),
+            pressure_full: full.parse().ok(),
+        })
+    };
+    Some(Sample { at: at.parse().ok()?, cgroup: cgroup.to_owned(), usage: usage.parse().ok()?, breakdown })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_read_back_as_it_was_written() {
+        let bare = Sample { at: 5, cgroup: "/a/b".into(), usage: 4096, breakdown: None };
+        let breakdown =
+            Breakdown { working_set: 1, kernel: Some(3), pressure_some: Some(0.25), ..Breakdown::default() };
+        let full = Sample { breakdown: Some(breakdown), ..bare.clone() };
+        for sample in [bare, full] {
+            assert_eq!(decode(&encode(&sample)), Some(sample));
+        }
+        assert_eq!(decode(HEADER), None);
+        assert_eq!(decode("5,/a/b,40"), None);
+    }
+}

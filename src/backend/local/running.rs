@@ -80,7 +80,7 @@ impl RunningScenario {
     }
 
     /// Starts every pod and waits until each has begun to run its containers.
-    pub(super) async fn start(&self, scenario: &Scenario) -> Result<(), BackendError> {
+    pub async fn start(&self, scenario: &Scenario) -> Result<(), BackendError> {
         for pod in &scenario.pods {
             for name in pod.replica_names() {
                 let running = self.start_pod(pod, &name).await?;

@@ -1,0 +1,99 @@
+//! Who is to hear what the host's observers see.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::samples::SampleFile;
+use crate::evidence::{ContainerRef, Fact, Moment, ProcessSeen, Source, SourceState};
+use crate::recorder::Recorder;
+
+/// The scenarios that are being recorded.
+#[derive(Debug, Default)]
+pub(super) struct Hub {
+    subscribers: Mutex<Vec<Arc<Subscriber>>>,
+}
+
+/// One scenario's recorder, and what is known of its processes.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) recorder: Recorder,
+    processes: Mutex<HashMap<u32, ContainerRef>>,
+    samples: Mutex<SampleFile>,
+}
+
+impl Hub {
+    pub(super) fn subscribe(&self, subscriber: &Arc<Subscriber>) {
+        self.lock().push(Arc::clone(subscriber));
+    }
+
+    pub(super) fn unsubscribe(&self, subscriber: &Arc<Subscriber>) {
+        self.lock().retain(|other| !Arc::ptr_eq(other, subscriber));
+    }
+
+    pub(super) fn each(&self, mut tell: impl FnMut(&Subscriber)) {
+        for subscriber in self.lock().iter() {
+            tell(subscriber);
+        }
+    }
+
+    /// Tells every record that a source has died.
+    pub(super) fn lost(&self, of: Source, error: &io::Error) {
+        let reason = format!("its reader failed: {error}");
+        self.each(|subscriber| {
+            subscriber.recorder.now(of, Fact::Source(SourceState::Lost { of, reason: reason.clone() }));
+        });
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Subscriber>>> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Subscriber {
+    pub(super) fn new(recorder: Recorder, samples: PathBuf) -> io::Result<Self> {
+        let samples = SampleFile::new(File::options().append(true).create_new(true).open(samples)?)?;
+        Ok(Self { recorder, processes: Mutex::default(), samples: Mutex::new(samples) })
+    }
+
+    /// This process is a container's; answers whether that is news.
+    pub(super) fn learn(&self, pid: u32, container: &ContainerRef) -> bool {
+        let known = self.processes().insert(pid, container.clone());
+        known.as_ref() != Some(container)
+    }
+
+    /// Whose process it is.
+    pub(super) fn whose(&self, pid: u32) -> Option<ContainerRef> {
+        self.processes().get(&pid).cloned()
+    }
+
+    /// A container's run is over: its PIDs may be given to others.
+    pub(super) fn forget(&self, container: &ContainerRef) {
+        self.processes().retain(|_, whose| whose != container);
+    }
+
+    /// A process forked: its child is whose it is.
+    pub(super) fn forked(&self, source: Source, moment: Moment, parent: u32, child: u32) {
+        let Some(container) = self.whose(parent) else { return };
+        if self.learn(child, &container) {
+            let seen = ProcessSeen { pid: child, container, parent: Some(parent) };
+            self.recorder.record(source, moment, None, Fact::Process(seen));
+        }
+    }
+
+    pub(super) fn samples(&self) -> std::sync::MutexGuard<'_, SampleFile> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn close_samples(&self) {
+        if let Err(error) = self.samples().flush() {
+            tracing::warn!(%error, "the memory samples could not be written");
+        }
+    }
+
+    fn processes(&self) -> std::sync::MutexGuard<'_, HashMap<u32, ContainerRef>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
