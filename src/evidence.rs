@@ -10,9 +10,9 @@ pub mod sample;
 pub mod trace;
 
 pub use fact::{
-    ActionDone, CgroupMade, CgroupOwner, ContainerEnded, ContainerRef, ContainerStarted, Counters, End, Fact,
-    HostFacts, KernelKilled, LimitChanged, OomDomain, OomSummary, ProbeFailed, ProbeKind, ProcessSeen,
-    SignalSent, SourceState, StartFailed, StopReason, Stopping, VictimMarked,
+    ActionDone, CgroupMade, CgroupOwner, ContainerEnded, ContainerRef, ContainerStarted, Counters, End,
+    Ending, Fact, HostFacts, KernelKilled, LimitChanged, OomDomain, OomSummary, ProbeFailed, ProbeKind,
+    ProcessSeen, SignalSent, SourceState, StartFailed, StopReason, Stopping, VictimMarked,
 };
 pub use moment::{Moment, Order};
 pub use observation::{Observation, Source};

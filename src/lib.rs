@@ -6,11 +6,14 @@
 
 pub mod backend;
 pub mod cause;
+pub mod cli;
 pub mod clock;
 pub mod diagnosis;
 pub mod evidence;
+pub mod exit_status;
 pub mod observe;
 pub mod recorder;
+pub mod report;
 pub mod runner;
 pub mod scenario;
 pub mod statistics;

@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 use crate::backend::local::{LocalBackend, RunningScenario};
 use crate::clock;
 use crate::diagnosis::Diagnosis;
-use crate::evidence::{CgroupOwner, Fact, HostFacts, Observation, Source, SourceState};
+use crate::evidence::{CgroupOwner, Ending, Fact, HostFacts, Observation, Source, SourceState};
 use crate::observe::{Observers, Watch};
 use crate::recorder::Recorder;
 use crate::scenario::{RunEvent, Scenario, Trigger, Until};
-use lifecycle::{Ending, Event, Happening, Happenings, Lifecycle, Operation};
+use lifecycle::{Event, Happening, Happenings, Lifecycle, Operation};
 
 /// What one run of a scenario came to.
 #[derive(Debug)]
@@ -53,7 +53,9 @@ pub async fn run(
     match Driver::new(scenario, trial, shared, folder) {
         Ok(driver) => driver.drive(heard).await,
         Err(error) => Outcome {
-            ending: Ending::Failed(format!("cannot begin the record in {}: {error}", folder.display())),
+            ending: Ending::Failed {
+                why: format!("cannot begin the record in {}: {error}", folder.display()),
+            },
             diagnosis: Diagnosis::default(),
             left_behind: Vec::new(),
         },
@@ -279,17 +281,18 @@ impl Driver<'_> {
         self.tasks.abort_all();
         let watch = self.watch.clone();
         if tokio::task::spawn_blocking(move || watch.finish()).await.is_err() {
-            ending = Ending::Failed("the observers died while they were finishing".into());
+            ending = Ending::Failed { why: "the observers died while they were finishing".into() };
         }
         for of in [Source::Runtime, Source::Kubelet] {
             self.recorder.now(of, Fact::Source(SourceState::Complete { of }));
         }
+        self.recorder.now(Source::Harness, Fact::Finished(ending.clone()));
         while let Ok(observation) = self.observations.try_recv() {
             heard(&observation, &self.watch);
             self.diagnosis.observe(&observation);
         }
         if let Some(error) = self.recorder.take_error() {
-            ending = Ending::Failed(format!("the record could not be written: {error}"));
+            ending = Ending::Failed { why: format!("the record could not be written: {error}") };
         }
         Outcome { ending, diagnosis: self.diagnosis, left_behind: self.left_behind }
     }

@@ -120,6 +120,7 @@ impl MemorySummaries {
             | Fact::OomGroup { .. }
             | Fact::Signal(_)
             | Fact::Victim(_)
+            | Fact::Finished(_)
             | Fact::OomNotified { .. } => {}
         }
     }

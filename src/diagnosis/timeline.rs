@@ -93,7 +93,7 @@ impl Timeline {
         match &seen.fact {
             Fact::Host(host) => self.host = Some(host.clone()),
             Fact::Source(state) => self.sources.entry(state.of()).or_default().state(seen.moment, state),
-            Fact::WallClock { .. } | Fact::KernelLogClock { .. } => {}
+            Fact::WallClock { .. } | Fact::KernelLogClock { .. } | Fact::Finished(_) => {}
             Fact::Cgroup(made) => keep_first(&mut self.cgroups, made.path.clone(), with(seen, made)),
             Fact::Started(start) => keep_first(&mut self.starts, start.container.clone(), with(seen, start)),
             Fact::StartFailed(failed) => {

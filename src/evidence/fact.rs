@@ -88,6 +88,9 @@ pub enum Fact {
     /// Tracepoint `oom:mark_victim`.
     Victim(VictimMarked),
 
+    /// The run of the scenario is over: the record's last fact. Without it the harness died before it could say so.
+    Finished(Ending),
+
     /// A memory cgroup's counters, when one of them changed.
     Counters(Counters),
     /// cgroup v1: the OOM eventfd of this cgroup fired. It fires for the cgroup that ran out and for all below it.
@@ -118,6 +121,23 @@ pub struct HostFacts {
     pub scenario: String,
     /// SHA-256 of the scenario's file.
     pub scenario_hash: String,
+}
+
+/// How the run of a scenario came to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ending", rename_all = "kebab-case")]
+pub enum Ending {
+    /// It was observed as long as it said.
+    Observed,
+    /// Its timeout came first.
+    TimedOut,
+    /// It was interrupted.
+    Interrupted,
+    /// The environment or the harness failed.
+    Failed {
+        /// What happened, and what to do.
+        why: String,
+    },
 }
 
 /// How a source is doing.

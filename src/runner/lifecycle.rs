@@ -8,6 +8,7 @@ mod pods;
 
 pub use happenings::{Happening, Happenings};
 
+use crate::evidence::Ending;
 use crate::scenario::{ContainerSelector, RunEvent, Scenario, Trigger, Until};
 use pods::Pods;
 
@@ -43,19 +44,6 @@ pub enum Operation {
     TearDown,
     /// Nothing more to do.
     Finish(Ending),
-}
-
-/// How the run of a scenario came to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// It was observed as long as it said.
-    Observed,
-    /// Its timeout came first.
-    TimedOut,
-    /// It was interrupted.
-    Interrupted,
-    /// The environment or the harness failed.
-    Failed(String),
 }
 
 /// The state of one scenario's run.
@@ -145,7 +133,7 @@ impl Lifecycle {
             }
             (Phase::TearingDown(_), _) => Vec::new(),
             (_, Event::Interrupted) => self.tear_down(Ending::Interrupted),
-            (_, Event::Failed(why)) => self.tear_down(Ending::Failed(why)),
+            (_, Event::Failed(why)) => self.tear_down(Ending::Failed { why }),
             (_, Event::Seen(happening)) => {
                 self.take_note(now, &happening);
                 self.advance(now)

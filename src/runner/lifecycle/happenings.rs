@@ -96,6 +96,7 @@ impl Happenings {
             | Fact::OomSummary(_)
             | Fact::OomGroup { .. }
             | Fact::Signal(_)
+            | Fact::Finished(_)
             | Fact::OomNotified { .. } => None,
         }
     }

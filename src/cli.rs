@@ -1,0 +1,146 @@
+//! The command line, as typed: nothing is judged here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use exit137_workload::Span;
+
+/// Reproduces out-of-memory conditions and explains every exit 137.
+#[derive(Debug, Parser)]
+#[command(name = "exit137", version, after_help = crate::exit_status::HELP)]
+pub struct Cli {
+    /// When to use colours; `auto` respects NO_COLOR and needs a terminal
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub color: Color,
+    /// More of what exit137 is doing, on standard error; twice for still more
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run scenarios, in parallel where they cannot disturb each other
+    Run(Run),
+    /// Validate scenarios: print every problem with file, line, key path and a hint; start nothing
+    Check(Check),
+    /// Judge a kept record again, and render it again
+    Report(Report),
+    /// Say what this host can and cannot do, what each lack costs, and how to mend it
+    Doctor(Doctor),
+    /// Print a JSON Schema
+    Schema(Schema),
+    /// Find and remove what a killed run left behind, and nothing that belongs to a live one
+    Gc,
+}
+
+/// `exit137 run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Scenario files, or folders of them; without any, the scenarios that ship
+    pub paths: Vec<PathBuf>,
+    /// Where pods run
+    #[arg(long, value_enum, default_value_t)]
+    pub on: Backend,
+    /// The run's folder; it must not exist yet [default: exit137-runs/<time>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Write JUnit XML here too
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the report as JSON here too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Only scenarios whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// So many trials of each scenario; the verdict is the worst of them
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeat: u32,
+    /// A scenario that would be skipped fails instead
+    #[arg(long)]
+    pub no_skips: bool,
+    /// The whole run may take so long
+    #[arg(long, default_value = "30m", value_name = "TIME")]
+    pub timeout: Span,
+    /// At most so many scenarios at the same time
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub jobs: u32,
+}
+
+/// Where pods run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// In this host's own cgroups
+    #[default]
+    Local,
+}
+
+/// `exit137 check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Scenario files, or folders of them; without any, the scenarios that ship
+    pub paths: Vec<PathBuf>,
+}
+
+/// `exit137 report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The folder of a run
+    pub run_dir: PathBuf,
+    /// How to render it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// How a report is rendered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs: see `exit137 schema report`
+    Json,
+    /// For CI
+    Junit,
+}
+
+/// `exit137 doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Say it in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `exit137 schema`.
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// Of what
+    #[arg(value_enum)]
+    pub of: SchemaOf,
+}
+
+/// What there is a JSON Schema of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// Scenario files
+    Scenario,
+    /// report.json
+    Report,
+}

@@ -1,0 +1,170 @@
+//! The report for people.
+
+mod style;
+
+use std::fmt::Write as _;
+
+use super::model::{
+    AttributionReport, Outcome, Report, ScenarioReport, TerminationReport, TimeReport, TrialReport,
+};
+use crate::cause::Confidence;
+use crate::evidence::{ContainerRef, End};
+pub use style::Style;
+
+/// The whole report.
+pub fn render(report: &Report, style: Style) -> String {
+    let mut out = String::new();
+    let width = report.scenarios.iter().map(|scenario| scenario.name.len()).max().unwrap_or(0);
+    for scenario in &report.scenarios {
+        scenario_lines(&mut out, scenario, width, style);
+    }
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    let s = &report.summary;
+    let count = |n: u32, word: &str| format!("{n} {word}");
+    let mut parts = vec![count(s.passed, "passed"), count(s.failed, "failed")];
+    for (n, word) in [(s.inconclusive, "inconclusive"), (s.errored, "errored"), (s.skipped, "skipped")] {
+        if n > 0 {
+            parts.push(count(n, word));
+        }
+    }
+    let worst = report.scenarios.iter().map(|scenario| scenario.outcome).max().unwrap_or(Outcome::Skipped);
+    let _ = writeln!(out, "{}", style.outcome(worst, &parts.join(", ")));
+    out
+}
+
+fn scenario_lines(out: &mut String, scenario: &ScenarioReport, width: usize, style: Style) {
+    let word = style.outcome(scenario.outcome, &format!("{:<12}", scenario.outcome.as_str()));
+    let _ = write!(out, "{word} {:<width$}", scenario.name);
+    if scenario.trials.len() > 1 {
+        let _ = write!(out, "  {} of {} trials passed", scenario.passed, scenario.trials.len());
+    }
+    if let Some(why) = &scenario.skipped {
+        let _ = write!(out, "  {}", style.dim(why));
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    // Of many trials that went the same way, one is shown.
+    let worst = scenario.trials.iter().max_by_key(|trial| (trial.outcome, std::cmp::Reverse(trial.number)));
+    if let Some(trial) = worst {
+        for line in terminations(trial).lines() {
+            let _ = writeln!(out, "  {line}");
+        }
+        if trial.outcome != Outcome::Passed {
+            for line in details(trial).lines() {
+                let _ = writeln!(out, "  {}", style.detail(line));
+            }
+        }
+    }
+}
+
+/// How containers ended, a line or two each.
+pub fn terminations(trial: &TrialReport) -> String {
+    let mut out = String::new();
+    let many = trial.terminations.len() > MANY;
+    for termination in trial.terminations.iter().take(if many { MANY } else { usize::MAX }) {
+        termination_lines(&mut out, termination);
+    }
+    if many {
+        let _ = writeln!(out, "… and {} more terminations, in report.json", trial.terminations.len() - MANY);
+    }
+    for (index, kill) in trial.hidden_kills.iter().enumerate() {
+        if index == MANY {
+            let _ =
+                writeln!(out, "… and {} more hidden kills, in report.json", trial.hidden_kills.len() - MANY);
+            break;
+        }
+        let who = kill.comm.as_deref().unwrap_or("a process");
+        let at = kill.killed_at.as_ref().map_or_else(String::new, |at| format!(" at {}", since(at)));
+        let _ = writeln!(out, "{}  hidden from its status{at}: {who} was OOM-killed", name(&kill.container));
+        let _ = writeln!(out, "    {}", cause(&kill.attribution));
+    }
+    out
+}
+
+/// So many terminations of one trial are shown one by one.
+const MANY: usize = 6;
+
+fn termination_lines(out: &mut String, termination: &TerminationReport) {
+    let exit = match termination.end {
+        Some(End::Signaled(signal)) => format!("exit {} (signal {signal})", 128 + signal),
+        Some(end) => format!("exit {}", end.exit_code()),
+        None => "never started".to_owned(),
+    };
+    let at = termination.killed_at.as_ref().or(termination.ended_at.as_ref());
+    let at = at.map_or_else(String::new, |at| {
+        let wall = at.wall.as_deref().and_then(|wall| wall.split_once('T')).map_or("", |(_, time)| time);
+        format!(" at {} {}", since(at), wall.trim_end_matches('Z'))
+    });
+    let _ = writeln!(out, "{}  {exit}{}", name(&termination.container), at.trim_end());
+    let memory = &termination.memory_at_death;
+    let memory = match (memory.usage, memory.limit) {
+        (Some(usage), Some(limit)) => format!(", {} of {}", mebibytes(usage), mebibytes(limit)),
+        (Some(usage), None) => format!(", {}", mebibytes(usage)),
+        (None, _) => String::new(),
+    };
+    let _ = match &termination.attribution {
+        Some(attribution) => writeln!(out, "    {}{memory}", cause(attribution)),
+        None => writeln!(out, "    it ended by itself{memory}"),
+    };
+}
+
+fn cause(of: &AttributionReport) -> String {
+    let detail = of.detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+    let sender =
+        of.sender.as_ref().map(|sender| format!(" by {} [{}]", sender.comm, sender.pid)).unwrap_or_default();
+    format!("{}{detail}{sender}, {}", of.cause, of.confidence)
+}
+
+/// What differs or is missing, expected beside actual, with the evidence.
+pub fn details(trial: &TrialReport) -> String {
+    let mut out = String::new();
+    for mismatch in &trial.mismatches {
+        let _ = writeln!(out, "{}", mismatch.what);
+        let _ = writeln!(out, "  expected: {}", mismatch.expected);
+        let _ = writeln!(out, "  actual:   {}", mismatch.actual);
+        quote(&mut out, trial, &mismatch.evidence);
+    }
+    for reason in &trial.reasons {
+        let _ = writeln!(out, "{reason}");
+    }
+    let unsure = trial.terminations.iter().filter_map(|termination| {
+        let attribution = termination.attribution.as_ref()?;
+        (attribution.confidence < Confidence::High).then_some((&termination.container, attribution))
+    });
+    for (container, attribution) in unsure {
+        let _ = writeln!(out, "{}: {}", name(container), attribution.explanation);
+        for missing in &attribution.missing {
+            let _ = writeln!(out, "  missing: {}: {}", missing.source, missing.why);
+        }
+    }
+    out
+}
+
+/// So many lines of evidence are quoted for one mismatch.
+const QUOTED: usize = 6;
+
+fn quote(out: &mut String, trial: &TrialReport, evidence: &[u64]) {
+    let cited = trial.evidence.iter().filter(|quote| evidence.contains(&quote.sequence));
+    for quote in cited.take(QUOTED) {
+        let text: String = quote.text.chars().take(200).collect();
+        let _ = writeln!(out, "  {:>7} #{}: {text}", quote.source, quote.sequence);
+    }
+}
+
+fn name(container: &ContainerRef) -> String {
+    match container.instance {
+        0 => format!("{}/{}", container.pod, container.container),
+        restarts => format!("{}/{} (restart {restarts})", container.pod, container.container),
+    }
+}
+
+fn since(at: &TimeReport) -> String {
+    at.since_start_us.map_or_else(String::new, |us| format!("+{}.{:06} s", us / 1_000_000, us % 1_000_000))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
