@@ -6,12 +6,16 @@
 
 pub mod backend;
 pub mod cause;
+pub mod artifacts;
 pub mod cli;
+pub mod command;
 pub mod clock;
 pub mod diagnosis;
 pub mod evidence;
 pub mod exit_status;
+pub mod loader;
 pub mod observe;
+pub mod progress;
 pub mod recorder;
 pub mod report;
 pub mod runner;

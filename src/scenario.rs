@@ -149,3 +149,7 @@ pub enum Until {
     /// So many container runs have ended, of whichever container.
     Terminations(u32),
 }
+/// stub
+pub fn schema() -> serde_json::Value { serde_json::Value::Null }
+impl Scenario { /// stub
+ pub fn bound(&self) -> u64 { 64 << 20 } }

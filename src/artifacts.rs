@@ -1,0 +1,120 @@
+//! The run's folder: made before anything runs, never over something that exists, written whole or not at all.
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::clock;
+use crate::evidence::{record, sample};
+use crate::report::trial::Kept;
+
+/// A run's folder.
+#[derive(Clone, Debug)]
+pub struct Artifacts {
+    folder: PathBuf,
+}
+
+/// One trial's place in a run's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrialFolder {
+    /// From 1.
+    pub number: u32,
+    /// Its folder.
+    pub path: PathBuf,
+}
+
+impl Artifacts {
+    /// Makes a new run's folder: `out`, or one named by the time.
+    pub fn create(out: Option<&Path>) -> io::Result<Self> {
+        let folder = match out {
+            Some(out) => out.to_path_buf(),
+            None => {
+                let now = i128::from(clock::unix_ns());
+                let now = jiff::Timestamp::from_nanosecond(now).map_err(io::Error::other)?;
+                Path::new("exit137-runs").join(now.strftime("%Y%m%dT%H%M%S.%3fZ").to_string())
+            }
+        };
+        if let Some(parent) = folder.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        make(&folder)?;
+        Ok(Self { folder })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes the folder of a scenario and keeps its file there: what the run is judged by.
+    pub fn scenario(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let folder = self.folder.join(name);
+        make(&folder)?;
+        write_whole(&folder.join("scenario.yaml"), text)?;
+        Ok(folder)
+    }
+
+    /// Makes a trial's folder in a scenario's.
+    pub fn trial(scenario: &Path, number: u32) -> io::Result<PathBuf> {
+        let folder = scenario.join(format!("trial-{number}"));
+        make(&folder)?;
+        Ok(folder)
+    }
+
+    /// Writes a file of the run.
+    pub fn write(&self, name: &str, text: &str) -> io::Result<()> {
+        write_whole(&self.folder.join(name), text)
+    }
+}
+
+/// Writes a file whole or not at all.
+pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(folder).map_err(|error| {
+        let why = if error.kind() == io::ErrorKind::AlreadyExists {
+            "it exists already, and a run never overwrites anything; name another".to_owned()
+        } else {
+            error.to_string()
+        };
+        io::Error::new(error.kind(), format!("cannot make the folder {}: {why}", folder.display()))
+    })
+}
+
+/// The trials that a scenario's folder has, in their order.
+pub fn trials(scenario: &Path) -> io::Result<Vec<TrialFolder>> {
+    let mut trials = Vec::new();
+    for entry in fs::read_dir(scenario)? {
+        let entry = entry?;
+        let number = entry.file_name().to_str().and_then(|name| name.strip_prefix("trial-")?.parse().ok());
+        if let Some(number) = number {
+            trials.push(TrialFolder { number, path: entry.path() });
+        }
+    }
+    trials.sort_by_key(|trial| trial.number);
+    Ok(trials)
+}
+
+/// Reads what was kept of a trial.
+pub fn read_trial(folder: &Path) -> Result<Kept, String> {
+    let path = folder.join("record.jsonl");
+    let bytes = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let record = record::decode(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    // Samples only refine; a run that died at once has none.
+    let samples = fs::read_to_string(folder.join("samples.csv")).unwrap_or_default();
+    let mut damage = Vec::new();
+    if record.missing > 0 {
+        damage.push(format!("{} observations are missing from the record", record.missing));
+    }
+    if record.unknown > 0 {
+        damage.push(format!("{} facts were written by a newer exit137 and are not understood", record.unknown));
+    }
+    Ok(Kept { observations: record.observations, samples: samples.lines().filter_map(sample::decode).collect(), damage })
+}

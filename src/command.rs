@@ -1,0 +1,44 @@
+//! The commands, each a table of contents.
+
+pub mod check;
+pub mod doctor;
+pub mod gc;
+pub mod report;
+pub mod run;
+pub mod schema;
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use crate::cli::Color;
+use crate::exit_status::ExitStatus;
+use crate::report::text::Style;
+
+/// Writes to standard output. Whoever closed it has seen enough; anything else that prevents it is a failure.
+fn print(text: &str) -> ExitStatus {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitStatus::Passed,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitStatus::Passed,
+        Err(error) => fail(&format!("cannot write to standard output: {error}")),
+    }
+}
+
+/// Says what went wrong, on standard error.
+fn complain(text: &str) {
+    // Nobody may be listening.
+    let _ = writeln!(io::stderr(), "exit137: {text}");
+}
+
+fn fail(text: &str) -> ExitStatus {
+    complain(text);
+    ExitStatus::Environment
+}
+
+fn style(color: Color) -> Style {
+    let colored = match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    };
+    if colored { Style::Colored } else { Style::Plain }
+}

@@ -1,0 +1,3 @@
+//! stub
+/// x
+pub fn doctor(_: &crate::cli::Doctor) -> crate::exit_status::ExitStatus { crate::exit_status::ExitStatus::Passed }

@@ -1,0 +1,120 @@
+//! `exit137 run`.
+
+mod environment;
+mod interrupt;
+mod schedule;
+
+use std::path::Path;
+
+use super::report::render;
+use super::{complain, fail, print};
+use crate::artifacts::{Artifacts, write_whole};
+use crate::cli::{self, Color, Format};
+use crate::exit_status::ExitStatus;
+use crate::loader::{self, Loaded};
+use crate::progress::Progress;
+use crate::report::{Report, ScenarioReport, trial};
+use environment::Environment;
+use interrupt::Interrupt;
+
+/// Runs scenarios; answers what their outcomes ask for.
+pub fn run(args: &cli::Run, color: Color) -> ExitStatus {
+    let selected = match select(args) {
+        Ok(selected) => selected,
+        Err(status) => return status,
+    };
+    if selected.is_empty() {
+        complain("no scenario was selected; see --filter");
+        return ExitStatus::NothingRan;
+    }
+    let artifacts = match Artifacts::create(args.out.as_deref()) {
+        Ok(artifacts) => artifacts,
+        Err(error) => return fail(&error.to_string()),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start the runtime: {error}")),
+    };
+    let (scenarios, interrupted) = match runtime.block_on(execute(args, &selected, &artifacts)) {
+        Ok(done) => done,
+        Err(why) => return fail(&why),
+    };
+    let host = scenarios.iter().find_map(|(_, host)| host.clone());
+    let report = Report::new(host, scenarios.into_iter().map(|(report, _)| report).collect());
+    let told = tell(args, color, &report, &artifacts);
+    ExitStatus::choose([told, report.exit_status()].into_iter().chain(interrupted))
+}
+
+/// The scenarios that are named, all of them valid.
+fn select(args: &cli::Run) -> Result<Vec<Loaded>, ExitStatus> {
+    let scenarios = loader::load(&args.paths).map_err(|problems| {
+        for problem in &problems {
+            complain(&problem.to_string());
+        }
+        complain("nothing was started");
+        ExitStatus::Usage
+    })?;
+    let wanted = |loaded: &Loaded| args.filter.as_ref().is_none_or(|text| loaded.scenario.name.contains(text.as_str()));
+    Ok(scenarios.into_iter().filter(wanted).collect())
+}
+
+type Reported = (ScenarioReport, Option<crate::evidence::HostFacts>);
+
+async fn execute(
+    args: &cli::Run,
+    selected: &[Loaded],
+    artifacts: &Artifacts,
+) -> Result<(Vec<Reported>, Option<ExitStatus>), String> {
+    let (runnable, skipped): (Vec<&Loaded>, Vec<&Loaded>) =
+        selected.iter().partition(|loaded| environment::lack(&loaded.scenario).is_none());
+    let mut reports: Vec<Reported> = skipped
+        .into_iter()
+        .map(|loaded| {
+            let why = environment::lack(&loaded.scenario).unwrap_or_default();
+            (trial::skipped(&loaded.scenario, why, args.no_skips), None)
+        })
+        .collect();
+    let mut status = None;
+    if !runnable.is_empty() {
+        let jobs = usize::try_from(args.jobs).unwrap_or(usize::MAX);
+        let environment = Environment::prepare(&runnable, jobs).await?;
+        let progress = Progress::new();
+        let interrupt = Interrupt::listen(args.timeout, environment.alarm()).map_err(|error| error.to_string())?;
+        let ran = schedule::run_all(&runnable, args.repeat, &environment, &interrupt, artifacts, &progress).await;
+        for problem in environment.tear_down().await {
+            complain(&format!("left behind: {problem}"));
+            status = Some(ExitStatus::Environment);
+        }
+        if let Some(why) = interrupt.why() {
+            complain(&why);
+        }
+        status = [interrupt.status(), status].into_iter().flatten().max_by_key(|status| status.code());
+        reports.extend(ran?);
+    }
+    reports.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    Ok((reports, status))
+}
+
+/// Writes and prints the report in all its forms.
+fn tell(args: &cli::Run, color: Color, report: &Report, artifacts: &Artifacts) -> ExitStatus {
+    let write = |path: &Path, format: Format| {
+        let text = render(report, format, Color::Never)?;
+        write_whole(path, &text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+    };
+    let folder = artifacts.folder();
+    let mut files = vec![(folder.join("report.json"), Format::Json), (folder.join("junit.xml"), Format::Junit)];
+    files.extend(args.json.iter().map(|path| (path.clone(), Format::Json)));
+    files.extend(args.junit.iter().map(|path| (path.clone(), Format::Junit)));
+    let mut statuses = Vec::new();
+    for (path, format) in files {
+        if let Err(why) = write(&path, format) {
+            statuses.push(fail(&why));
+        }
+    }
+    match render(report, Format::Text, color) {
+        Ok(text) => statuses.push(print(&format!("{text}kept in {}\n", folder.display()))),
+        Err(why) => statuses.push(fail(&why)),
+    }
+    // That the report was told says nothing about how the scenarios went.
+    if statuses.contains(&ExitStatus::Environment) { ExitStatus::Environment } else { ExitStatus::NothingRan }
+}

@@ -1,0 +1,110 @@
+//! What every scenario of a run shares, and whether a scenario can run here at all.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::backend::local::cgroup::{Hierarchy, Version};
+use crate::backend::local::{LocalBackend, admission, gc, in_initial_pid_namespace};
+use crate::evidence::HostFacts;
+use crate::loader::Loaded;
+use crate::observe::Observers;
+use crate::scenario::{Requirement, Scenario};
+
+/// The backend, the observers, and what is known of the host.
+#[derive(Debug)]
+pub(super) struct Environment {
+    pub(super) backend: Arc<LocalBackend>,
+    pub(super) observers: Arc<Observers>,
+    pub(super) host: HostFacts,
+    /// So many scenarios fit beside each other.
+    pub(super) jobs: usize,
+}
+
+impl Environment {
+    /// Removes what dead runs left behind, then makes what this one needs.
+    pub(super) async fn prepare(scenarios: &[&Loaded], jobs: usize) -> Result<Self, String> {
+        for what in tokio::task::spawn_blocking(gc::collect).await.map_err(|error| error.to_string())?.gone {
+            tracing::warn!("removed what a killed run left behind: {what}");
+        }
+        let hierarchy = Hierarchy::find().map_err(|error| error.to_string())?;
+        let base = hierarchy.base().map_err(|error| error.to_string())?;
+        let run = gc::new_run_name();
+        let free = admission::look(&base, &run).free();
+        let (jobs, bound) = fitting(scenarios, jobs, free);
+        let backend = LocalBackend::prepare(&run, bound).await.map_err(|error| error.to_string())?;
+        match Observers::start(&run) {
+            Ok(observers) => Ok(Self { backend: Arc::new(backend), observers, host: host(hierarchy.version), jobs }),
+            Err(error) => {
+                backend.tear_down().await;
+                Err(format!("cannot start the observers: {error}"))
+            }
+        }
+    }
+
+    /// Why everything is to stop, once it is.
+    pub(super) fn alarm(&self) -> watch::Receiver<Option<String>> {
+        self.backend.alarm()
+    }
+
+    /// Removes everything; answers what could not be.
+    pub(super) async fn tear_down(self) -> Vec<String> {
+        // Their threads are joined and the trace instance is removed.
+        drop(self.observers);
+        match Arc::into_inner(self.backend) {
+            Some(backend) => backend.tear_down().await,
+            None => vec!["something still uses the backend; the guardian removes what is left when exit137 ends".into()],
+        }
+    }
+}
+
+/// How many at a time fit into what is free, and what the largest of them take together at most.
+fn fitting(scenarios: &[&Loaded], jobs: usize, free: u64) -> (usize, u64) {
+    let mut bounds: Vec<u64> = scenarios.iter().map(|loaded| loaded.scenario.bound()).collect();
+    bounds.sort_unstable_by(|a, b| b.cmp(a));
+    let take = |jobs: usize| bounds.iter().take(jobs).sum::<u64>();
+    let jobs = (1..=jobs.max(1)).rev().find(|jobs| take(*jobs) <= free).unwrap_or(1);
+    (jobs, take(jobs))
+}
+
+/// What a scenario requires and this host lacks.
+pub(super) fn lack(scenario: &Scenario) -> Option<String> {
+    scenario.requires.iter().find_map(|requirement| match requirement {
+        Requirement::Cgroup(version) => {
+            let here = Hierarchy::find().map_or(0, |hierarchy| number(hierarchy.version));
+            (here != *version).then(|| format!("needs cgroup v{version}; the memory controller is on v{here} here"))
+        }
+        Requirement::Cluster => Some("needs a cluster: only a kubelet does this".to_owned()),
+        Requirement::Program(program) => {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+            (!found).then(|| format!("needs the program {program}, which is not in PATH"))
+        }
+        Requirement::Root => (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned()),
+        Requirement::DisposableHost => std::env::var_os("EXIT137_DISPOSABLE_HOST")
+            .is_none_or(|value| value != "1")
+            .then(|| "lets the whole machine run out of memory; set EXIT137_DISPOSABLE_HOST=1 in a throw-away VM".to_owned()),
+    })
+}
+
+fn host(version: Version) -> HostFacts {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    HostFacts {
+        kernel: read("/proc/sys/kernel/osrelease"),
+        cgroup_version: number(version),
+        memory_total: admission::meminfo("MemTotal").unwrap_or(0),
+        swap_total: admission::meminfo("SwapTotal").unwrap_or(0),
+        initial_pid_namespace: in_initial_pid_namespace(),
+        boot_id: read("/proc/sys/kernel/random/boot_id"),
+        exit137: env!("CARGO_PKG_VERSION").to_owned(),
+        scenario: String::new(),
+        scenario_hash: String::new(),
+    }
+}
+
+fn number(version: Version) -> u8 {
+    match version {
+        Version::V1 => 1,
+        Version::V2 => 2,
+    }
+}

@@ -1,0 +1,70 @@
+//! What ends a run early: signals, its own timeout, the guardian's alarm.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use exit137_workload::Span;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::exit_status::ExitStatus;
+
+/// Whether the run is to end, and why.
+#[derive(Clone, Debug)]
+pub(super) struct Interrupt {
+    /// True once it is.
+    pub(super) asked: watch::Receiver<bool>,
+    why: Arc<Mutex<Option<(ExitStatus, String)>>>,
+}
+
+impl Interrupt {
+    /// Listens from now on. The first signal lets the run tidy up, the second ends it at once: the guardian tidies then.
+    pub(super) fn listen(timeout: Span, mut alarm: watch::Receiver<Option<String>>) -> std::io::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let (sender, asked) = watch::channel(false);
+        let why = Arc::new(Mutex::new(None));
+        let reason = Arc::clone(&why);
+        tokio::spawn(async move {
+            let deadline = tokio::time::sleep(Duration::from_millis(timeout.ms));
+            tokio::pin!(deadline);
+            let mut alarmed = false;
+            loop {
+                let (status, text) = tokio::select! {
+                    _ = interrupt.recv() => (ExitStatus::Interrupted, "interrupted by SIGINT; tidying up (once more: at once)".to_owned()),
+                    _ = terminate.recv() => (ExitStatus::Terminated, "interrupted by SIGTERM; tidying up (once more: at once)".to_owned()),
+                    _ = hangup.recv() => (ExitStatus::Terminated, "the terminal is gone; tidying up".to_owned()),
+                    () = &mut deadline, if !*sender.borrow() => {
+                        (ExitStatus::Inconclusive, format!("the run met its timeout of {timeout}; see --timeout"))
+                    }
+                    Ok(()) = alarm.changed(), if !alarmed => {
+                        alarmed = true;
+                        (ExitStatus::Environment, alarm.borrow().clone().unwrap_or_default())
+                    }
+                };
+                if *sender.borrow() && matches!(status, ExitStatus::Interrupted | ExitStatus::Terminated) {
+                    at_once(status);
+                }
+                reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((status, text));
+                sender.send_replace(true);
+            }
+        });
+        Ok(Self { asked, why })
+    }
+
+    /// The exit status that it asks for.
+    pub(super) fn status(&self) -> Option<ExitStatus> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(status, _)| *status)
+    }
+
+    /// What to tell.
+    pub(super) fn why(&self) -> Option<String> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, text)| text.clone())
+    }
+}
+
+#[expect(clippy::exit, reason = "the user asked twice; the guardian removes what is left within a second")]
+fn at_once(status: ExitStatus) -> ! {
+    std::process::exit(i32::from(status.code()))
+}

@@ -1,0 +1,130 @@
+//! Which trial runs when.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::Reported;
+use super::environment::Environment;
+use super::interrupt::Interrupt;
+use crate::artifacts::{self, Artifacts};
+use crate::clock;
+use crate::command::report;
+use crate::evidence::{CgroupOwner, Fact, Observation};
+use crate::loader::Loaded;
+use crate::observe::Watch;
+use crate::progress::{Progress, RunEvent};
+use crate::report::model::Outcome;
+use crate::report::trial;
+use crate::runner::{self, Shared};
+use crate::scenario::Requirement;
+
+/// Runs every trial of every scenario: those that would disturb others alone, the rest beside each other.
+pub(super) async fn run_all(
+    scenarios: &[&Loaded],
+    repeat: u32,
+    environment: &Environment,
+    interrupt: &Interrupt,
+    artifacts: &Artifacts,
+    progress: &Progress,
+) -> Result<Vec<Reported>, String> {
+    let shared = Shared {
+        backend: Arc::clone(&environment.backend),
+        observers: Arc::clone(&environment.observers),
+        host: environment.host.clone(),
+        interrupted: interrupt.asked.clone(),
+    };
+    let mut folders = Vec::new();
+    for loaded in scenarios {
+        let folder = artifacts.scenario(&loaded.scenario.name, &loaded.text).map_err(|error| error.to_string())?;
+        folders.push((*loaded, folder));
+    }
+    let (alone, together): (Vec<_>, Vec<_>) = folders.iter().partition(|(loaded, _)| disturbs(loaded));
+    let trials = (1..=repeat).flat_map(|number| together.iter().map(move |(loaded, folder)| (*loaded, folder, number)));
+    stream::iter(trials)
+        .map(|(loaded, folder, number)| run_trial(loaded, folder, number, &shared, progress))
+        .buffer_unordered(environment.jobs)
+        .try_collect::<()>()
+        .await?;
+    for (loaded, folder) in &alone {
+        for number in 1..=repeat {
+            run_trial(loaded, folder, number, &shared, progress).await?;
+        }
+    }
+    folders
+        .iter()
+        .map(|(_, folder)| {
+            let mut host = None;
+            Ok((report::scenario(folder, &mut host)?, host))
+        })
+        .collect()
+}
+
+/// A scenario that takes the whole machine's memory is no company for others.
+fn disturbs(loaded: &Loaded) -> bool {
+    loaded.scenario.requires.contains(&Requirement::DisposableHost)
+}
+
+async fn run_trial(
+    loaded: &Loaded,
+    folder: &PathBuf,
+    number: u32,
+    shared: &Shared,
+    progress: &Progress,
+) -> Result<(), String> {
+    if *shared.interrupted.borrow() {
+        return Ok(());
+    }
+    let scenario = &loaded.scenario;
+    let name = if number == 1 { scenario.name.clone() } else { format!("{} #{number}", scenario.name) };
+    let trial_folder = Artifacts::trial(folder, number).map_err(|error| error.to_string())?;
+    progress.event(&name, RunEvent::Started);
+    let began = clock::boot_ns();
+    let follower = Mutex::new(Follower::default());
+    let trial = format!("{}-{number}", scenario.name);
+    let outcome = runner::run(scenario, &trial, shared, &trial_folder, |observation, watch| {
+        follower.lock().unwrap_or_else(PoisonError::into_inner).follow(&name, observation, watch, progress);
+    })
+    .await;
+    for problem in &outcome.left_behind {
+        progress.say(&format!("{name}: left behind: {problem}"));
+    }
+    let kept = artifacts::read_trial(&trial_folder)?;
+    let came_to = trial::report(scenario, number, &kept).outcome;
+    let came_to = if outcome.left_behind.is_empty() { came_to } else { Outcome::Errored };
+    progress.event(&name, RunEvent::Ended(came_to, Duration::from_nanos(clock::boot_ns() - began)));
+    Ok(())
+}
+
+/// What of the observations makes a person's progress.
+#[derive(Default)]
+struct Follower {
+    container: Option<(String, Option<u64>)>,
+    kills: u32,
+}
+
+impl Follower {
+    fn follow(&mut self, name: &str, observation: &Observation, watch: &Watch, progress: &Progress) {
+        match &observation.fact {
+            Fact::Cgroup(made) => {
+                if let CgroupOwner::Container(_) = made.owner {
+                    self.container = Some((made.path.clone(), made.limit));
+                }
+            }
+            Fact::Started(_) => progress.event(name, RunEvent::Phase("running")),
+            Fact::Stopping(_) => progress.event(name, RunEvent::Phase("stopping")),
+            Fact::Ended(ended) if ended.end.exit_code() == 137 => {
+                self.kills += 1;
+                progress.event(name, RunEvent::Kills(self.kills));
+            }
+            _ => {}
+        }
+        if let Some((path, limit)) = &self.container
+            && let Some(usage) = watch.latest_usage(path)
+        {
+            progress.event(name, RunEvent::Memory { usage, limit: *limit });
+        }
+    }
+}
