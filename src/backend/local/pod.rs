@@ -29,6 +29,8 @@ pub struct PodContext {
     pub pause_pid: u32,
     /// The capacity that `oom_score_adj` is computed from.
     pub capacity: u64,
+    /// Whether an OOM kill takes one process instead of its container.
+    pub single_process_oom_kill: bool,
     /// Factor on the restart back-off.
     pub back_off_scale: f64,
     /// Where its containers' output goes.
