@@ -153,6 +153,12 @@ pub enum Until {
     Terminations(u32),
 }
 /// stub
-pub fn schema() -> serde_json::Value { serde_json::Value::Null }
-impl Scenario { /// stub
- pub fn bound(&self) -> u64 { 64 << 20 } }
+pub fn schema() -> serde_json::Value {
+    serde_json::Value::Null
+}
+impl Scenario {
+    /// stub
+    pub fn bound(&self) -> u64 {
+        64 << 20
+    }
+}

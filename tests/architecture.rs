@@ -112,7 +112,9 @@ fn thinking_modules_name_only_thinking_modules() {
 fn thinking_modules_use_only_crates_without_io() {
     for (module, code) in modules().iter().filter(|(module, _)| thinks(module)) {
         for line in code.lines().map(str::trim_start) {
-            let Some(path) = line.strip_prefix("use ").or_else(|| line.strip_prefix("pub use ")) else { continue };
+            let Some(path) = line.strip_prefix("use ").or_else(|| line.strip_prefix("pub use ")) else {
+                continue;
+            };
             let Some((root, _)) = path.split_once("::") else { continue };
             let own = ["crate", "super", "self", "std"].contains(&root);
             let sibling = root.chars().next().is_some_and(char::is_uppercase)

@@ -40,11 +40,21 @@ impl Check {
         Self { name, standing: Standing::Ok, found: found.into(), costs: None, mend: None }
     }
 
-    fn lacking(name: &'static str, found: impl Into<String>, costs: &'static str, mend: &'static str) -> Self {
+    fn lacking(
+        name: &'static str,
+        found: impl Into<String>,
+        costs: &'static str,
+        mend: &'static str,
+    ) -> Self {
         Self { name, standing: Standing::Lacking, found: found.into(), costs: Some(costs), mend: Some(mend) }
     }
 
-    fn blocking(name: &'static str, found: impl Into<String>, costs: &'static str, mend: &'static str) -> Self {
+    fn blocking(
+        name: &'static str,
+        found: impl Into<String>,
+        costs: &'static str,
+        mend: &'static str,
+    ) -> Self {
         Self { standing: Standing::Blocking, ..Self::lacking(name, found, costs, mend) }
     }
 }
@@ -104,7 +114,8 @@ mod tests {
 
     #[test]
     fn a_lack_is_told_with_its_cost_and_its_remedy() {
-        let checks = [Check::ok("kmsg", "readable"), Check::lacking("tracefs", "absent", "senders", "run as root")];
+        let checks =
+            [Check::ok("kmsg", "readable"), Check::lacking("tracefs", "absent", "senders", "run as root")];
         assert_eq!(
             text(&checks),
             "ok        kmsg                 readable\n\

@@ -169,7 +169,7 @@ fn restarts(policy: RestartPolicy, role: Role, run: RunEnd) -> bool {
     let succeeded = run.end.is_some_and(|end| end.exit_code() == 0);
     match (role, policy) {
         (Role::Sidecar, _) | (Role::Main, RestartPolicy::Always) => true,
-        (Role::Init, RestartPolicy::Never) | (Role::Main, RestartPolicy::Never) => false,
+        (Role::Init | Role::Main, RestartPolicy::Never) => false,
         (Role::Init, RestartPolicy::Always | RestartPolicy::OnFailure)
         | (Role::Main, RestartPolicy::OnFailure) => !succeeded,
     }

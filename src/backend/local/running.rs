@@ -123,12 +123,9 @@ impl RunningScenario {
         };
         let mut pause =
             Helper::start("__pause", &spec_of_pause).await.map_err(doing("start the pause process"))?;
-        match pause.hear::<Report>().await {
-            Ok(Some(Report::Ready)) => {}
-            Ok(Some(_) | None) | Err(_) => {
-                let (_, said) = pause.output().await.map_err(doing("start the pause process"))?;
-                return Err(BackendError(format!("cannot make the namespaces of pod {name}: {said}")));
-            }
+        if !matches!(pause.hear::<Report>().await, Ok(Some(Report::Ready))) {
+            let (_, said) = pause.output().await.map_err(doing("start the pause process"))?;
+            return Err(BackendError(format!("cannot make the namespaces of pod {name}: {said}")));
         }
         let pause_pid = pause.child.id().unwrap_or(0);
         let context = PodContext {

@@ -46,12 +46,16 @@ fn cgroup() -> Check {
 /// Whether cgroups of ours can be made: by making one.
 fn place() -> Check {
     const NAME: &str = "permission";
-    let tried = Hierarchy::find().and_then(|hierarchy| hierarchy.base()).map_err(|error| error.to_string()).and_then(|base| {
-        let name = format!("exit137-doctor-{}", std::process::id());
-        let made = base.make_child(&name).map_err(|error| format!("{}: {error}", base.directory.display()))?;
-        made.remove().map_err(|error| format!("{}: {error}", made.directory.display()))?;
-        Ok(base.directory)
-    });
+    let tried = Hierarchy::find()
+        .and_then(|hierarchy| hierarchy.base())
+        .map_err(|error| error.to_string())
+        .and_then(|base| {
+            let name = format!("exit137-doctor-{}", std::process::id());
+            let made =
+                base.make_child(&name).map_err(|error| format!("{}: {error}", base.directory.display()))?;
+            made.remove().map_err(|error| format!("{}: {error}", made.directory.display()))?;
+            Ok(base.directory)
+        });
     match tried {
         Ok(directory) => Check::ok(NAME, format!("cgroups can be made in {}", directory.display())),
         Err(why) => Check::blocking(
@@ -78,7 +82,12 @@ fn workload() -> Check {
 fn memory() -> Check {
     const NAME: &str = "memory";
     let Ok(base) = Hierarchy::find().and_then(|hierarchy| hierarchy.base()) else {
-        return Check::lacking(NAME, "unknown without a cgroup", "scenarios cannot be admitted", "see permission");
+        return Check::lacking(
+            NAME,
+            "unknown without a cgroup",
+            "scenarios cannot be admitted",
+            "see permission",
+        );
     };
     let room = admission::look(&base, "");
     let found = format!(
@@ -89,7 +98,12 @@ fn memory() -> Check {
         room.free() >> 20
     );
     if room.free() < 512 << 20 {
-        return Check::lacking(NAME, found, "scenarios run one at a time, or are refused", "free some memory");
+        return Check::lacking(
+            NAME,
+            found,
+            "scenarios run one at a time, or are refused",
+            "free some memory",
+        );
     }
     Check::ok(NAME, found)
 }
@@ -135,11 +149,14 @@ fn swap() -> Check {
     if total == 0 {
         return Check::ok("swap", "none");
     }
-    let hierarchy = Hierarchy::find().and_then(|hierarchy| Ok((hierarchy.version, hierarchy.base()?.directory)));
+    let hierarchy =
+        Hierarchy::find().and_then(|hierarchy| Ok((hierarchy.version, hierarchy.base()?.directory)));
     let accounted = hierarchy.is_ok_and(|(version, directory)| match version {
         Version::V1 => directory.join("memory.memsw.limit_in_bytes").exists(),
         // The file is not in the root; a child has it where the kernel accounts for swap.
-        Version::V2 => directory.join("memory.swap.max").exists() || std::path::Path::new("/proc/swaps").exists(),
+        Version::V2 => {
+            directory.join("memory.swap.max").exists() || std::path::Path::new("/proc/swaps").exists()
+        }
     });
     if accounted {
         return Check::ok("swap", format!("{} MiB, kept away from containers", total >> 20));
@@ -177,7 +194,9 @@ fn systemd() -> Check {
         text.split_ascii_whitespace().nth(1)?.parse::<u32>().ok()
     });
     match version {
-        Some(version) if version >= 253 => Check::ok(NAME, format!("systemd {version} leaves delegated scopes alone")),
+        Some(version) if version >= 253 => {
+            Check::ok(NAME, format!("systemd {version} leaves delegated scopes alone"))
+        }
         Some(version) => Check::lacking(
             NAME,
             format!("systemd {version} stops a whole scope after an OOM kill in it"),
@@ -210,7 +229,12 @@ fn live() -> Check {
     if dead == 0 {
         return Check::ok("other runs", format!("{live} live, nothing left behind"));
     }
-    Check::lacking("other runs", format!("{live} live, {dead} dead"), "what the dead ones left takes memory", "exit137 gc")
+    Check::lacking(
+        "other runs",
+        format!("{live} live, {dead} dead"),
+        "what the dead ones left takes memory",
+        "exit137 gc",
+    )
 }
 
 fn read(path: &str) -> Option<String> {
