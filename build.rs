@@ -8,7 +8,7 @@ fn main() -> io::Result<()> {
     let root = env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?;
     let out = env::var("OUT_DIR").map_err(io::Error::other)?;
     let folder = Path::new(&root).join("scenarios");
-    println(&format!("cargo::rerun-if-changed={}", folder.display()));
+    println!("cargo::rerun-if-changed={}", folder.display());
     let mut files = fs::read_dir(&folder)?
         .map(|entry| Ok(entry?.path()))
         .filter(|path: &io::Result<_>| {
@@ -19,14 +19,10 @@ fn main() -> io::Result<()> {
     let mut list = String::from("[\n");
     for file in files {
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let file = file.display().to_string();
         writeln!(list, "    ({:?}, include_str!({:?})),", format!("scenarios/{name}"), file)
             .map_err(io::Error::other)?;
     }
     list.push_str("]\n");
     fs::write(Path::new(&out).join("shipped.rs"), list)
-}
-
-#[expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
-fn println(line: &str) {
-    println!("{line}");
 }

@@ -75,7 +75,8 @@ fn parse(path: &Path, text: &str) -> Result<Scenario, Vec<Problem>> {
 }
 
 fn hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
+    Sha256::digest(text.as_bytes()).iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn problem(path: &Path, what: String, hint: &str) -> Problem {

@@ -67,7 +67,7 @@ fn examine(text: &str, report: Report<'_>) -> Option<Scenario> {
     Some(scenario)
 }
 
-/// In a PodSpec an empty value is one that is not there, as in Kubernetes.
+/// In a `PodSpec` an empty value is one that is not there, as in Kubernetes.
 fn drop_empty_in_specs(document: &mut Value) {
     let pods = document.get_mut("pods").and_then(Value::as_array_mut);
     for spec in pods.into_iter().flatten().filter_map(|pod| pod.get_mut("spec")) {

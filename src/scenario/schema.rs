@@ -99,6 +99,6 @@ fn shorten_description(object: &mut Map<String, Value>) {
     if let Some(Value::String(description)) = object.get_mut("description") {
         let text = description.split("\n\n").next().unwrap_or_default().replace('\n', " ");
         let end = text.find(". ").map_or(text.len(), |end| end + 1);
-        *description = text[..end].to_owned();
+        text[..end].clone_into(description);
     }
 }

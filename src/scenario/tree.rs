@@ -30,6 +30,10 @@ pub(super) struct Malformed {
 }
 
 /// Reads one document. What it may take is bounded by its text: there are no aliases to multiply it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library's enum is open: most of its errors are just bad YAML"
+)]
 pub(super) fn parse(text: &str) -> Result<Spanned<Tree>, Malformed> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::scenario::problem::KeyPath;
 use crate::scenario::quantity;
-use crate::scenario::{Container, EnvVar, Mount, Program, Role, Volume, VolumeKind};
+use crate::scenario::{Container, EnvVar, Mount, Pod, Program, Role, Volume, VolumeKind};
 
 use super::{Notes, pods, probes};
 
@@ -187,6 +187,20 @@ fn container(
     }
 }
 
+/// Whether a container states a memory limit (or request), be it one that can be read or not.
+pub(super) fn states_memory(pod: &Pod, container: &str, limit: bool) -> bool {
+    let containers = pod.spec.init_containers.iter().flatten().chain(&pod.spec.containers);
+    containers.filter(|found| found.name == container).filter_map(|found| found.resources.as_ref()).any(
+        |resources| {
+            let states = |quantities: &Quantities| {
+                quantities.as_ref().is_some_and(|quantities| quantities.contains_key("memory"))
+            };
+            // A limit is a request too, by Kubernetes' defaulting.
+            states(&resources.limits) || (!limit && states(&resources.requests))
+        },
+    )
+}
+
 type Quantities = Option<BTreeMap<String, Quantity>>;
 
 /// Request and limit of memory. Where only a limit is given, it is the request too, as Kubernetes defaults it.
@@ -204,7 +218,7 @@ pub(super) fn memory(
                 "cpu" => notes
                     .without_effect(&path.key(name), "CPU is not limited here; it counts for the QoS class"),
                 _ if name.starts_with("hugepages-") => {
-                    notes.needs_cluster(&path.key(name), "the node reserves them")
+                    notes.needs_cluster(&path.key(name), "the node reserves them");
                 }
                 _ if name == "ephemeral-storage" || name.contains('/') => {
                     notes.without_effect(&path.key(name), "only a kubelet accounts for it");

@@ -10,8 +10,8 @@ use crate::scenario::{
     Measure, Observe, Operator, Reference, RestartPolicy, Role, Window,
 };
 
-use super::Notes;
 use super::selectors::Selectors;
+use super::{Notes, containers};
 
 /// What expectations are held against.
 #[derive(Debug)]
@@ -315,10 +315,10 @@ fn refers(
     path: &KeyPath,
     notes: &mut Notes,
 ) {
-    let Some((_, container)) = selectors.container(selector) else { return };
+    let Some((pod, container)) = selectors.container(selector) else { return };
     let (missing, what) = match comparison.reference {
-        Reference::OfLimit(_) => (container.limit.is_none(), "limit"),
-        Reference::OfRequest(_) => (container.request.is_none(), "request"),
+        Reference::OfLimit(_) => (!containers::states_memory(pod, &container.name, true), "limit"),
+        Reference::OfRequest(_) => (!containers::states_memory(pod, &container.name, false), "request"),
         Reference::Bytes(_) | Reference::Number(_) => (false, ""),
     };
     if missing {

@@ -227,7 +227,10 @@ fn hold_together(pod: &Pod, node: &Node, path: &KeyPath, notes: &mut Notes) {
                 path.key("containers").index(main - 1)
             }
         };
-        if container.limit.is_none() && pod.pod_limit.is_none() && node.memory.is_none() {
+        if !containers::states_memory(pod, &container.name, true)
+            && pod.pod_limit.is_none()
+            && node.memory.is_none()
+        {
             notes.problem(
                 &path,
                 format!("container {:?} has no memory limit, and nothing else bounds it", container.name),

@@ -1,4 +1,4 @@
-//! What the local backend makes of each key of a PodSpec: one table per type.
+//! What the local backend makes of each key of a `PodSpec`: one table per type.
 //!
 //! A test holds the tables complete against Kubernetes' own schema, so a key that a newer Kubernetes adds must be decided on.
 
