@@ -49,7 +49,7 @@ pub(super) fn parse(text: &str) -> Result<Spanned<Tree>, Malformed> {
         merge_keys: MergeKeyPolicy::Error,
         strict_booleans: true,
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+    let tree: Spanned<Tree> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         use serde_saphyr::Error as Yaml;
         let error = error.without_snippet();
         let hint = match error {
@@ -58,12 +58,19 @@ pub(super) fn parse(text: &str) -> Result<Spanned<Tree>, Malformed> {
             }
             Yaml::MergeKeyNotAllowed { .. } => "write the keys out; a scenario has no aliases",
             Yaml::MultipleDocuments { .. } => "one file holds one scenario; move the others to files of their own",
-            Yaml::Eof { .. } => "the file is empty; begin with `apiVersion: exit137/v1`",
+            Yaml::Eof { .. } => EMPTY,
             _ => "this is not valid YAML; mind the indentation and quote text that holds `: ` or ` #`",
         };
         Malformed { place: error.location().and_then(place), what: shown(&error.to_string()), hint }
-    })
+    })?;
+    if matches!(tree.value, Tree::Scalar(Value::Null)) {
+        let what = "the file says nothing".to_owned();
+        return Err(Malformed { place: place(tree.referenced), what, hint: EMPTY });
+    }
+    Ok(tree)
 }
+
+const EMPTY: &str = "begin with `apiVersion: exit137/v1`; `exit137 schema scenario` has the rest";
 
 /// The first line, in a length to be shown.
 fn shown(text: &str) -> String {

@@ -209,6 +209,13 @@ fn unknown_duplicate_and_empty_keys_are_refused() {
 }
 
 #[test]
+fn an_empty_file_is_told_how_to_begin() {
+    for text in ["", "# nothing\n", "---\n"] {
+        refused(text, &["apiVersion: exit137/v1"]);
+    }
+}
+
+#[test]
 fn our_own_sizes_and_times_need_a_unit() {
     refused(&around(APP, "node: {memory: 64}"), &["node.memory", "say 64Mi, or 64B for bytes"]);
     refused(&around(APP, "observe: {for: 5}"), &["observe.for", "say 5s or 5ms"]);

@@ -100,6 +100,10 @@ fn note_parts(spec: &Value, path: &KeyPath, notes: &mut Notes) {
             "only system-node-critical changes how the OOM killer chooses",
         );
     }
+    for (index, volume) in spec["volumes"].as_array().into_iter().flatten().enumerate() {
+        let path = path.key("volumes").index(index).key("emptyDir");
+        support::note(&volume["emptyDir"], support::EMPTY_DIR, &path, notes);
+    }
     for list in ["initContainers", "containers"] {
         for (index, container) in spec[list].as_array().into_iter().flatten().enumerate() {
             let path = path.key(list).index(index);
@@ -112,6 +116,10 @@ fn note_parts(spec: &Value, path: &KeyPath, notes: &mut Notes) {
                 ("resources", support::RESOURCES),
             ] {
                 support::note(&container[key], table, &path.key(key), notes);
+            }
+            for keys in ["livenessProbe.httpGet", "startupProbe.httpGet", "lifecycle.preStop.httpGet"] {
+                let found = keys.split('.').fold(container, |value, key| &value[key]);
+                support::note(found, support::HTTP_GET, &path.keys(keys), notes);
             }
             for (key, table) in [("env", support::ENV), ("volumeMounts", support::MOUNT)] {
                 for (index, item) in container[key].as_array().into_iter().flatten().enumerate() {

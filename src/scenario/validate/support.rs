@@ -172,6 +172,7 @@ pub(super) const ENV: Table =
 /// `VolumeMount`.
 pub(super) const MOUNT: Table = &[
     ("bestEffort", WithoutEffect("what is mounted is there")),
+    ("bindMountOptions", WithoutEffect("mounts have the options of their tmpfs here")),
     ("mountPath", Honoured),
     ("mountPropagation", WithoutEffect("nothing is mounted later")),
     ("name", Honoured),
@@ -179,6 +180,23 @@ pub(super) const MOUNT: Table = &[
     ("recursiveReadOnly", WithoutEffect("nothing is mounted below it")),
     ("subPath", Cluster("volumes are mounted whole here")),
     ("subPathExpr", Cluster("volumes are mounted whole here")),
+];
+
+/// `EmptyDirVolumeSource`.
+pub(super) const EMPTY_DIR: Table = &[
+    ("medium", Honoured),
+    ("mode", WithoutEffect("everybody may write to it here")),
+    ("sizeLimit", Honoured),
+];
+
+/// `HTTPGetAction`.
+pub(super) const HTTP_GET: Table = &[
+    ("host", Honoured),
+    ("httpHeaders", Honoured),
+    ("path", Honoured),
+    ("port", Honoured),
+    ("protocol", Cluster("probes speak HTTP/1.1 here")),
+    ("scheme", Honoured),
 ];
 
 /// `ResourceRequirements`.
@@ -226,6 +244,8 @@ mod tests {
             ("Lifecycle", LIFECYCLE),
             ("EnvVar", ENV),
             ("VolumeMount", MOUNT),
+            ("EmptyDirVolumeSource", EMPTY_DIR),
+            ("HTTPGetAction", HTTP_GET),
             ("ResourceRequirements", RESOURCES),
         ] {
             let properties =
