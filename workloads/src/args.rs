@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 /// What the command line asks for.
 pub enum Parsed {
     /// To run this.
-    Run(Workload),
+    Run(Box<Workload>),
     /// To be told how.
     Help,
 }
@@ -49,7 +49,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Parsed, String> {
         }
         Some(behaviour) => by_flags(behaviour, args)?,
     };
-    let workload: Workload = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let workload: Box<Workload> = serde_json::from_value(value).map_err(|error| error.to_string())?;
     match workload.problems()[..] {
         [] => Ok(Parsed::Run(workload)),
         ref problems => Err(problems.join("; ")),
@@ -111,7 +111,7 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Workload, String> {
         match parse(line.split(' ').map(str::to_owned))? {
-            Parsed::Run(workload) => Ok(workload),
+            Parsed::Run(workload) => Ok(*workload),
             Parsed::Help => Err("help".into()),
         }
     }

@@ -21,7 +21,7 @@ pub fn fill_tmpfs(tmpfs: &Tmpfs) -> Result<u8, String> {
     match write_by(&mut file, &schedule) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::StorageFull => {
-            report::event("full", "ENOSPC: the tmpfs's own size was reached")
+            report::event("full", "ENOSPC: the tmpfs's own size was reached");
         }
         Err(error) => return Err(format!("cannot write {}: {error}", path.display())),
     }

@@ -1,4 +1,4 @@
-//! SIGTERM. PID 1 of a namespace has no default action for it (pid_namespaces(7)), so it is always handled here.
+//! SIGTERM. PID 1 of a namespace has no default action for it (`pid_namespaces(7)`), so it is always handled here.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
