@@ -49,8 +49,8 @@ S is a size: 64Mi, 1.5Gi, 512Ki, 4096B, 10M. A rate is a size per second: 8Mi/s.
 N is a whole number, CODE an exit code from 0 to 255, DIR a directory.
 --spec takes what a scenario has below `workload:`, as JSON; --parent ends it when that process, its parent, ends.
 
-It never takes more than its size or cap, and says what it holds in JSON lines on standard output: at least every
-1Mi, so at a kill it held what it said last and less than 1Mi more.
+It never takes more than its size or cap, and says what it holds in JSON lines on standard output, whenever that has
+changed by 1Mi: at a kill it held what it said last, give or take 1Mi (serve: for each request in flight).
 
 Exit codes: its own where a setting says so (--code, --then-exit, --exit-code, --term-code); 143 after SIGTERM unless
 --term-code says otherwise; 1 when something failed, 2 when this command line is wrong, both told on standard error.

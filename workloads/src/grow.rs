@@ -4,7 +4,7 @@ use exit137_workload::{Bytes, Hog, Leak, Schedule};
 
 use crate::clock;
 use crate::memory::{Memory, page_floor};
-use crate::report::{self, Level, STEP};
+use crate::report::{self, Level};
 
 /// Between two looks at the schedule.
 const TICK_NS: u64 = 2_000_000;
@@ -35,8 +35,8 @@ fn follow(schedule: &Schedule, cap: Option<Bytes>) -> Result<Memory, String> {
             clock::sleep_until(began.saturating_add(segment.ends_ns.min(elapsed + TICK_NS)));
         }
         held.change_to(segment.to)?;
+        held.said.settled(held.memory.held());
     }
-    held.said.settled(held.memory.held());
     Ok(held.memory)
 }
 
@@ -59,7 +59,7 @@ impl Held {
         }
         let level = self.cap.map_or(level, |cap| level.min(page_floor(cap.0)));
         loop {
-            self.memory.resize(level.min(self.memory.held().saturating_add(STEP)))?;
+            self.memory.resize(level.min(self.said.next()))?;
             self.said.now(self.memory.held());
             if self.memory.held() >= level {
                 return Ok(());

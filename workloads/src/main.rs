@@ -7,7 +7,7 @@
 //! the page: a size is rounded up to one, a cap down. Pages are touched, random and unique.
 //!
 //! Output: JSON lines. `{"allocated": BYTES, "at_monotonic_ns": NS}` whenever a mebibyte more or less is held, or any
-//! other change has lasted 100 ms; at a kill it held what it said last and less than a mebibyte more.
+//! other change is noticed 100 ms later; at a kill it held what it said last, give or take a mebibyte.
 //!
 //! Errors: on standard error. Exit code 2 for a command line that is wrong, with the flag and a hint; 1 where the system
 //! refuses something (a port in use, a directory that is no tmpfs); 143 after SIGTERM; else what the settings say.

@@ -9,7 +9,7 @@ pub const STEP: u64 = 1 << 20;
 /// A smaller one is said when so much time has gone by.
 const PERIOD_NS: u64 = 100_000_000;
 
-/// How much is held, as last said. What was last said before a kill was held then, and less than [`STEP`] more.
+/// How much is held, as last said. At a kill it was that, give or take a [`STEP`].
 #[derive(Default)]
 pub struct Level {
     said: Option<u64>,
@@ -17,6 +17,11 @@ pub struct Level {
 }
 
 impl Level {
+    /// How far it may grow before it must be said again.
+    pub fn next(&self) -> u64 {
+        self.said.unwrap_or(0).saturating_add(STEP)
+    }
+
     /// Says how much is held now, if that is news enough.
     pub fn now(&mut self, held: u64) {
         let far = self.said.is_none_or(|said| said.abs_diff(held) >= STEP);
