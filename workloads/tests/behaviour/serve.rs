@@ -16,7 +16,7 @@ fn serving(settings: &str) -> (Running, u16) {
     let try_one = || {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let server = Running::start(&format!("serve --port {port} {settings}"));
-        let listening = server.next_or_end()?["listening"] == port.to_string();
+        let listening = server.next_or_end()?["listening"].as_str() == Some(&port.to_string());
         listening.then_some((server, port))
     };
     std::iter::repeat_with(try_one).take(5).flatten().next().unwrap()
