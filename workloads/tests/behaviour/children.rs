@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::running::{End, Running, eventually};
 
 /// A size that takes a worker longer than any test.
-const SLOWLY: &str = "--size 40Mi --rate 256Ki/s";
+const SLOWLY: &str = "--size 40Mi --rate 32Ki/s";
 
 fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();

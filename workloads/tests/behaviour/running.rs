@@ -1,12 +1,12 @@
 //! The program under test, running.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
@@ -15,9 +15,11 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 pub const MIB: u64 = 1 << 20;
 
-/// A started program. It is killed when this is dropped.
+/// A started program. It is killed when this is dropped, with all that it started.
 pub struct Running {
     child: Child,
+    /// Its process ID, once it has been waited for, may be another's.
+    reaped: bool,
     lines: Receiver<String>,
 }
 
@@ -31,12 +33,14 @@ pub enum End {
 impl Running {
     /// Starts it with these words as its arguments.
     pub fn start(line: &str) -> Self {
-        let mut child = command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // A group of its own, so that no worker outlives a test that fails.
+        let mut child =
+            command(line).process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (said, lines) = channel();
         // Ends with the last process that has this standard output, workers included.
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
-        Self { child, lines }
+        Self { child, reaped: false, lines }
     }
 
     pub fn pid(&self) -> u32 {
@@ -60,7 +64,9 @@ impl Running {
 
     /// All that it says from now on until no process of it is left.
     pub fn rest(&self) -> Vec<Value> {
-        std::iter::from_fn(|| self.next_or_end()).collect()
+        let until = now_ns() + u64::try_from(DEADLINE.as_nanos()).unwrap();
+        let said = std::iter::from_fn(|| self.next_or_end());
+        said.inspect(|line| assert!(now_ns() < until, "it still says {line} after {DEADLINE:?}")).collect()
     }
 
     /// Waits until it says something.
@@ -87,6 +93,7 @@ impl Running {
     pub fn end(mut self) -> End {
         self.rest();
         let status = self.child.wait().unwrap();
+        self.reaped = true;
         status.code().map_or_else(|| End::Signal(status.signal().unwrap()), End::Code)
     }
 
@@ -123,8 +130,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if !self.reaped {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.wait();
+        }
     }
 }
 
