@@ -7,6 +7,6 @@ pub mod schedule;
 pub mod settings;
 pub mod units;
 
-pub use schedule::Schedule;
+pub use schedule::{Schedule, Segment};
 pub use settings::{Children, Hog, Kind, Leak, OnTerm, PageCache, Serve, Then, Tmpfs, Workload};
 pub use units::{Bytes, Rate, Span};
