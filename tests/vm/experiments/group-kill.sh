@@ -1,4 +1,5 @@
 # memory.oom.group=1 on containers alone, as the kubelet sets it: causes.md C02, C10, section 3.
+let_summaries_through
 make_cgroup one memory.max=32M memory.oom.group=1
 mark_log
 run_in one exit137-workload hog --size 64Mi
@@ -27,8 +28,11 @@ claim '... not the one with -1000' "$(cat $V2/pod/victim/cgroup.procs)" = $untou
 claim '... nor a sibling container that has the flag too' "$(cat $V2/pod/sibling/cgroup.procs)" = $sibling
 claim "oom_group_kill counts in the container, the group's" "$(event_local pod/victim oom_group_kill)" = 1
 claim '... and not in the pod, the domain' "$(event_local pod oom_group_kill)" = 0
+claim 'the first victim is counted and printed twice: 3 for 2 processes' \
+  "$(event pod oom_kill) $(lines 'Killed process')" = '3 3'
 claim "'Tasks in' names the container" "$(lines 'Tasks in /pod/victim are going to be killed due to memory.oom.group set')" = 1
-seen "order in the log: $(log | grep -oE 'oom-kill:|Killed process|Tasks in' | tr '\n' ';')"
+claim "... and comes after the first 'Killed process'" \
+  "$(log | grep -oE 'oom-kill:|Killed|Tasks in' | tr '\n' ' ')" = 'oom-kill: Killed Tasks in Killed Killed '
 remove_cgroup pod
 
 make_cgroup both memory.max=32M memory.oom.group=1

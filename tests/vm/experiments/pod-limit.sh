@@ -3,6 +3,7 @@ make_cgroup pod memory.max=64M
 make_cgroup pod/pause
 make_cgroup pod/container memory.max=64M
 run_in pod/pause sleep 1000
+let_summaries_through
 mark_log
 run_in pod/container exit137-workload hog --size 256Mi
 victim=$!

@@ -2,6 +2,7 @@
 make_cgroup pod memory.max=96M
 make_cgroup pod/first memory.max=64M
 mkdir /tmp/volume && mount -t tmpfs -o size=128m volume /tmp/volume
+let_summaries_through
 mark_log
 run_in pod/first exit137-workload tmpfs --path /tmp/volume --size 128Mi
 claim_ends 'a process that writes to a tmpfs is killed at the limit' $! 137

@@ -75,6 +75,9 @@ log() { dmesg | sed "1,/experiment $$ mark $mark\\./d"; }
 # How many of its lines match: lines PATTERN
 lines() { log | grep -cE "$1"; }
 
+# The kernel prints the summary of an OOM at most ten times in 5 s (oom_kill_process): lets those 5 s pass.
+let_summaries_through() { usleep 5200000; }
+
 # The trace of SIGKILLs and OOM victims since the last start_trace, in an instance of its own.
 start_trace() {
   mkdir -p $TRACE
