@@ -105,7 +105,11 @@ impl FromStr for Span {
 /// `number` with an optional decimal fraction, times `unit`, if that is a whole number below 2^63.
 fn decimal(number: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() || fraction.len() > 9 || (number.contains('.') && fraction.is_empty()) {
+    // Parsing alone would take a sign.
+    if !whole.starts_with(|first: char| first.is_ascii_digit())
+        || fraction.len() > 9
+        || (number.contains('.') && fraction.is_empty())
+    {
         return None;
     }
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
@@ -191,6 +195,7 @@ mod tests {
             "-1Mi",
             "1..5Mi",
             "1.Mi",
+            "+1Mi",
             "9999999999Ti",
             "99999999999999999999999999999999999999Ti",
             "1 Mi",
