@@ -1,6 +1,11 @@
 //! `kill -9` of the harness at moments spread over a run, tear-down included: nothing is left behind, and nothing that
 //! was on disk is lost. `make crash ROUNDS=100` sets the number of rounds.
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::panic, reason = "a test may fail, and it prints what it did")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "a test may fail, and it prints what it did"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -68,8 +73,15 @@ fn entries(of: &str) -> BTreeSet<PathBuf> {
 }
 
 fn of_processes(what: impl Fn(&Path) -> Option<String>) -> BTreeSet<String> {
-    let numeric = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
-    fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).filter(numeric).filter_map(|pid| what(&pid)).collect()
+    let numeric =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(numeric)
+        .filter_map(|pid| what(&pid))
+        .collect()
 }
 
 fn start(out: &Path) -> Child {
@@ -107,7 +119,8 @@ fn left(out: &Path) -> Left {
         };
         let seen = record::decode(&bytes).unwrap().observations;
         let has = |what: &dyn Fn(&Fact) -> bool| seen.iter().any(|observation| what(&observation.fact));
-        let stopping = |fact: &Fact| matches!(fact, Fact::Stopping(stop) if stop.reason == StopReason::TearDown);
+        let stopping =
+            |fact: &Fact| matches!(fact, Fact::Stopping(stop) if stop.reason == StopReason::TearDown);
         let phase = match () {
             () if has(&|fact| matches!(fact, Fact::Finished(_))) => 4,
             () if has(&stopping) => 3,
@@ -189,7 +202,10 @@ fn nothing_is_left_behind_and_nothing_is_lost_whenever_the_harness_is_killed() {
         }
         let reported = reported(&out);
         for (name, ends) in left.ends {
-            assert!(reported.get(&name).copied().unwrap_or(0) >= ends, "round {round}: {name} lost a termination");
+            assert!(
+                reported.get(&name).copied().unwrap_or(0) >= ends,
+                "round {round}: {name} lost a termination"
+            );
         }
     }
     println!("{rounds} kills over {whole:?}; clean again after {slowest:?} at most; killed while:");

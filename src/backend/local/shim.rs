@@ -25,6 +25,8 @@ const LONGEST_LOG: u64 = 1 << 20;
 
 /// `exit137 __shim`.
 pub fn main() -> ExitCode {
+    // What a tracepoint calls the sender of its SIGKILL.
+    let _ = rustix::thread::set_name(c"exit137-shim");
     let mut line = String::new();
     let spec =
         io::stdin().lock().read_line(&mut line).and_then(|_| Ok(serde_json::from_str::<ShimSpec>(&line)?));

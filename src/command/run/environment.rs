@@ -87,12 +87,12 @@ pub(super) fn lack(scenario: &Scenario) -> Option<String> {
             (!found).then(|| format!("needs the program {program}, which is not in PATH"))
         }
         Requirement::Root => (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned()),
-        Requirement::DisposableHost => std::env::var_os("EXIT137_DISPOSABLE_HOST")
-            .is_none_or(|value| value != "1")
-            .then(|| {
+        Requirement::DisposableHost => {
+            std::env::var_os("EXIT137_DISPOSABLE_HOST").is_none_or(|value| value != "1").then(|| {
                 "lets the whole machine run out of memory; set EXIT137_DISPOSABLE_HOST=1 in a throw-away VM"
                     .to_owned()
-            }),
+            })
+        }
     })
 }
 
