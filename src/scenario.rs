@@ -59,6 +59,9 @@ pub struct Node {
     pub memory: Option<u64>,
     /// The capacity that `oom_score_adj` is computed from; without it the host's MemTotal, as on kind.
     pub capacity: Option<u64>,
+    /// The kubelet's `singleProcessOOMKill`: an OOM kill takes one process instead of its whole container. On cgroup v1 it
+    /// always is so.
+    pub single_process_oom_kill: bool,
 }
 
 /// What a scenario needs from where it runs.

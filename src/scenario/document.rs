@@ -81,6 +81,10 @@ pub(super) struct Node {
     pub(super) memory: Option<Bytes>,
     /// The capacity that `oom_score_adj` is computed from; without it the host's memory, as on kind.
     pub(super) capacity: Option<Bytes>,
+    /// The kubelet's setting of that name: an OOM kill takes one process instead of its whole container (cgroup v2). On
+    /// cgroup v1 it always is so.
+    #[serde(default, rename = "singleProcessOOMKill")]
+    pub(super) single_process_oom_kill: bool,
 }
 
 /// One pod, or several alike.

@@ -136,6 +136,7 @@ fn node(document: Option<&super::document::Node>, notes: &mut Notes) -> Node {
     let node = Node {
         memory: document.memory.map(|memory| notes.size(&path.key("memory"), memory.0)),
         capacity: document.capacity.map(|capacity| notes.size(&path.key("capacity"), capacity.0)),
+        single_process_oom_kill: document.single_process_oom_kill,
     };
     if node.memory.is_some_and(|memory| memory < 1 << 20) {
         notes.problem(&path.key("memory"), "is too little for any pod", "say at least 1Mi");

@@ -24,6 +24,7 @@ fn around(spec: &str, rest: &str) -> String {
 /// A container that needs nothing more.
 const APP: &str = "containers: [{name: app, workload: {idle: {}}, resources: {limits: {memory: 64Mi}}}]";
 
+#[expect(clippy::panic, reason = "a test's helper may fail it")]
 fn read(text: &str) -> Scenario {
     scenario::read("s.yaml", text).unwrap_or_else(|problems| panic!("{text}\n{problems:#?}"))
 }

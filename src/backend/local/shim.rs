@@ -131,12 +131,12 @@ impl Container {
                 self.copy_output();
             }
             if ready.get(1) == Some(&true) {
-                match commands.read() {
-                    Ok(signals) => signals.into_iter().for_each(|signal| self.signal(signal)),
-                    Err(_) => {
-                        self.signal(9);
-                        break;
-                    }
+                let Ok(signals) = commands.read() else {
+                    self.signal(9);
+                    break;
+                };
+                for signal in signals {
+                    self.signal(signal);
                 }
             }
         }

@@ -115,7 +115,7 @@ fn program(
             let hint = "a container runs one or the other; keep one of them";
             notes.problem(path, "has a workload and a command", hint);
         }
-        return Program::Workload(workload);
+        return Program::Workload(Box::new(workload));
     }
     if found.command.as_ref().is_none_or(Vec::is_empty) {
         let (what, hint) = match (&found.image, command.is_empty()) {
