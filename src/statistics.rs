@@ -174,6 +174,11 @@ impl MemorySummaries {
     fn summary(&self, container: &ContainerRef, memory: &Container) -> MemorySummary {
         let mut summary = memory.summary();
         summary.limit_hits = summary.limit_hits.max(self.pod_hits.get(&container.pod).copied());
+        // Some kernels count no hits on cgroup v1 (docs/cgroup-v1.md): at the limit and none counted is not known, not none.
+        let at_limit = summary.peak.zip(summary.limit).is_some_and(|(peak, limit)| peak >= limit);
+        if at_limit && summary.limit_hits == Some(0) {
+            summary.limit_hits = None;
+        }
         summary
     }
 

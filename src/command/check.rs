@@ -1,5 +1,7 @@
 //! `exit137 check`.
 
+use std::fmt::Write as _;
+
 use super::print;
 use crate::cli;
 use crate::exit_status::ExitStatus;
@@ -7,26 +9,26 @@ use crate::loader;
 
 /// Validates scenarios and prints every problem; starts nothing.
 pub fn check(args: &cli::Check) -> ExitStatus {
+    // Writing to a string cannot fail.
+    let mut text = String::new();
     match loader::load(&args.paths) {
         Ok(scenarios) => {
-            let mut text = String::new();
             for loaded in &scenarios {
-                text.push_str(&format!("{}: ok\n", loaded.path.display()));
+                let _ = writeln!(text, "{}: ok", loaded.path.display());
                 for note in &loaded.scenario.without_effect {
-                    text.push_str(&format!("  without effect here: {note}\n"));
+                    let _ = writeln!(text, "  without effect here: {note}");
                 }
             }
             print(&text)
         }
         Err(problems) => {
-            let text: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
-            let counted = if problems.len() == 1 {
-                "1 problem".to_owned()
-            } else {
-                format!("{} problems", problems.len())
-            };
-            print(&format!("{text}{counted}\n"));
-            ExitStatus::Usage
+            for problem in &problems {
+                let _ = writeln!(text, "{problem}");
+            }
+            let s = if problems.len() == 1 { "" } else { "s" };
+            let _ = writeln!(text, "{} problem{s}", problems.len());
+            let printed = print(&text);
+            if printed == ExitStatus::Passed { ExitStatus::Usage } else { printed }
         }
     }
 }

@@ -183,17 +183,19 @@ fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>) -> Result<Cause, Strin
         .to_owned())
 }
 
-/// On v1 a limit above the node's fires the node's eventfd too; only the node's own counter of hits tells them apart.
+/// On v1 a limit above the node's fires the node's eventfd too; only the node's own counters tell them apart.
 fn node_detail(case: &Case<'_>, kill: Option<&Kill>) -> Option<Detail> {
     if kill.is_some_and(|kill| kill.domain.is_some()) || case.reads_local_ooms() {
         return Some(Detail::Budget);
     }
     let path = case.levels.get(&Level::Node)?;
-    if case.timeline.cgroups.get(path).is_some_and(|made| made.fact.limit.is_none()) {
+    let Some(limit) = case.timeline.cgroups.get(path).and_then(|made| made.fact.limit) else {
         return Some(Detail::Outer);
-    }
-    let hits = case.timeline.counters.get(path).and_then(super::counters::CounterLog::limit_hits)?;
-    Some(if hits > 0 { Detail::Budget } else { Detail::Outer })
+    };
+    let counters = case.timeline.counters.get(path)?;
+    // Some kernels count no hits on v1 (docs/cgroup-v1.md); then only the peak says that the limit was met.
+    let met = counters.limit_hits()? > 0 || counters.peak()? >= limit;
+    Some(if met { Detail::Budget } else { Detail::Outer })
 }
 
 /// The write that lowered this very domain's limit and so brought the kill about. On cgroup v2 the write itself kills, in

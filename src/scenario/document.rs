@@ -81,8 +81,8 @@ pub(super) struct Node {
     pub(super) memory: Option<Bytes>,
     /// The capacity that `oom_score_adj` is computed from; without it the host's memory, as on kind.
     pub(super) capacity: Option<Bytes>,
-    /// The kubelet's setting of this name: an OOM kill takes one process instead of its whole container. On cgroup v1 it
-    /// always is so.
+    /// The kubelet's setting of that name: an OOM kill takes one process instead of its whole container (cgroup v2). On
+    /// cgroup v1 it always is so.
     #[serde(default, rename = "singleProcessOOMKill")]
     pub(super) single_process_oom_kill: bool,
 }

@@ -8,7 +8,7 @@ use exit137::scenario::{self, Scenario};
 
 /// A whole scenario around a pod's spec and what follows the pods.
 fn around(spec: &str, rest: &str) -> String {
-    let spec: String = spec.trim_matches('\n').lines().map(|line| format!("    {line}\n")).collect();
+    let spec = format!("    {}\n", spec.trim_matches('\n').replace('\n', "\n    "));
     let rest = if rest.contains("expect:") {
         rest.to_owned()
     } else {
@@ -24,6 +24,7 @@ fn around(spec: &str, rest: &str) -> String {
 /// A container that needs nothing more.
 const APP: &str = "containers: [{name: app, workload: {idle: {}}, resources: {limits: {memory: 64Mi}}}]";
 
+#[expect(clippy::panic, reason = "a test's helper may fail it")]
 fn read(text: &str) -> Scenario {
     scenario::read("s.yaml", text).unwrap_or_else(|problems| panic!("{text}\n{problems:#?}"))
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use exit137::{loader, report, scenario};
 use serde_json::Value;
 
+#[expect(clippy::unwrap_used, reason = "a test's helper may fail it")]
 fn committed(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema").join(name);
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()

@@ -216,7 +216,7 @@ fn hold_together(pod: &Pod, node: &Node, path: &KeyPath, notes: &mut Notes) {
         pod.containers.iter().filter(|container| container.role != Role::Init).filter_map(|c| c.request);
     let requested: u64 = requests.fold(0, u64::saturating_add);
     if pod.pod_limit.is_some_and(|limit| limit < requested) {
-        let hint = "raise the pod's limit to the sum of its containers' requests at least";
+        let hint = "raise it, or lower the containers' requests.memory (where only a limit is given, it is the request too)";
         notes.problem(
             &path.keys("resources.limits.memory"),
             "is less than the containers request together",
