@@ -26,14 +26,14 @@ deny: ## licences, bans and sources of the dependencies
 	$(CARGO) deny --offline check licenses bans sources
 
 fuzz: ## hostile input for the three parsers, for a bounded number of rounds
-	EXIT137_FUZZ_ITERATIONS=200000 $(CARGO) test --release --locked --test 'hostile*'
+	EXIT137_FUZZ_ITERATIONS=200000 $(CARGO) test --locked --test 'hostile*'
 
 accuracy: build ## 20 repeats of the suite against the committed truth table
 	tests/accuracy/run
 
 ROUNDS ?= 100
-crash: build ## kill -9 of the harness at ROUNDS moments of a run; nothing may be left behind
-	ROUNDS=$(ROUNDS) $(CARGO) test --release --locked --test crash -- --nocapture
+crash: ## kill -9 of the harness at ROUNDS moments of a run; nothing may be left behind
+	ROUNDS=$(ROUNDS) $(CARGO) test --locked --test crash -- --nocapture
 
 bench: build ## measured, as ratios in one run
 	benches/run

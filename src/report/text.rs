@@ -78,7 +78,7 @@ pub fn terminations(trial: &TrialReport) -> String {
         let who = kill.comm.as_deref().unwrap_or("a process");
         let at = kill.killed_at.as_ref().map_or_else(String::new, |at| format!(" at {}", since(at)));
         let _ = writeln!(out, "{}  hidden from its status{at}: {who} was OOM-killed", name(&kill.container));
-        let _ = writeln!(out, "    {}", cause(&kill.attribution));
+        let _ = writeln!(out, "    {}\n    {}", cause(&kill.attribution), kill.attribution.explanation);
     }
     out
 }
@@ -105,7 +105,9 @@ fn termination_lines(out: &mut String, termination: &TerminationReport) {
         (None, _) => String::new(),
     };
     let _ = match &termination.attribution {
-        Some(attribution) => writeln!(out, "    {}{memory}", cause(attribution)),
+        Some(attribution) => {
+            writeln!(out, "    {}{memory}\n    {}", cause(attribution), attribution.explanation)
+        }
         None => writeln!(out, "    it ended by itself{memory}"),
     };
 }
@@ -134,7 +136,7 @@ pub fn details(trial: &TrialReport) -> String {
         (attribution.confidence < Confidence::High).then_some((&termination.container, attribution))
     });
     for (container, attribution) in unsure {
-        let _ = writeln!(out, "{}: {}", name(container), attribution.explanation);
+        let _ = writeln!(out, "{} is not settled:", name(container));
         for missing in &attribution.missing {
             let _ = writeln!(out, "  missing: {}: {}", missing.source, missing.why);
         }
