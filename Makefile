@@ -31,8 +31,9 @@ fuzz: ## hostile input for the three parsers, for a bounded number of rounds
 accuracy: build ## 20 repeats of the suite against the committed truth table
 	tests/accuracy/run
 
-crash: build ## kill -9 of the harness at many moments; nothing may be left behind
-	tests/crash/run
+ROUNDS ?= 100
+crash: build ## kill -9 of the harness at ROUNDS moments of a run; nothing may be left behind
+	ROUNDS=$(ROUNDS) $(CARGO) test --release --locked --test crash -- --nocapture
 
 bench: build ## measured, as ratios in one run
 	benches/run

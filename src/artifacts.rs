@@ -27,13 +27,12 @@ pub struct TrialFolder {
 impl Artifacts {
     /// Makes a new run's folder: `out`, or one named by the time.
     pub fn create(out: Option<&Path>) -> io::Result<Self> {
-        let folder = match out {
-            Some(out) => out.to_path_buf(),
-            None => {
-                let now = i128::from(clock::unix_ns());
-                let now = jiff::Timestamp::from_nanosecond(now).map_err(io::Error::other)?;
-                Path::new("exit137-runs").join(now.strftime("%Y%m%dT%H%M%S.%3fZ").to_string())
-            }
+        let folder = if let Some(out) = out {
+            out.to_path_buf()
+        } else {
+            let now = i128::from(clock::unix_ns());
+            let now = jiff::Timestamp::from_nanosecond(now).map_err(io::Error::other)?;
+            Path::new("exit137-runs").join(now.strftime("%Y%m%dT%H%M%S.%3fZ").to_string())
         };
         if let Some(parent) = folder.parent() {
             fs::create_dir_all(parent)?;
@@ -114,7 +113,12 @@ pub fn read_trial(folder: &Path) -> Result<Kept, String> {
         damage.push(format!("{} observations are missing from the record", record.missing));
     }
     if record.unknown > 0 {
-        damage.push(format!("{} facts were written by a newer exit137 and are not understood", record.unknown));
+        damage
+            .push(format!("{} facts were written by a newer exit137 and are not understood", record.unknown));
     }
-    Ok(Kept { observations: record.observations, samples: samples.lines().filter_map(sample::decode).collect(), damage })
+    Ok(Kept {
+        observations: record.observations,
+        samples: samples.lines().filter_map(sample::decode).collect(),
+        damage,
+    })
 }

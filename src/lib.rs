@@ -4,12 +4,12 @@
 //! ([`evidence::Observation`]). The other half *thinks*: it reads the facts back and settles why each container ended
 //! ([`diagnosis`]). The thinking half does no I/O and reads no clock; `tests/architecture.rs` holds it to that.
 
+pub mod artifacts;
 pub mod backend;
 pub mod cause;
-pub mod artifacts;
 pub mod cli;
-pub mod command;
 pub mod clock;
+pub mod command;
 pub mod diagnosis;
 pub mod evidence;
 pub mod exit_status;

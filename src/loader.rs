@@ -1,21 +1,163 @@
-//! stub
+//! Finds and reads scenario files. A bad file is an error, never a skip.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use crate::scenario::*;
-/// x
+
+use sha2::{Digest as _, Sha256};
+
+use crate::scenario::problem::KeyPath;
+use crate::scenario::{self, Scenario};
+
+pub use crate::scenario::problem::Problem;
+
+/// The scenarios that ship, in the order of their names.
+const SHIPPED: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/shipped.rs"));
+
+/// No scenario is longer; what is, is something else.
+const LONGEST: u64 = 1 << 20;
+
+/// A scenario and the file that it was read from.
 #[derive(Debug)]
-pub struct Loaded { /// p
- pub path: PathBuf, /// t
- pub text: String, /// s
- pub scenario: Scenario }
-fn hard(name: &str) -> Scenario {
-  let w: exit137_workload::Workload = serde_json::from_str(match name { "limit" => r#"{"hog":{"size":"100Mi","rate":"100Mi/s"}}"#, "exit" => r#"{"exit":{"code":137,"after":"300ms"}}"#, "child"=> r#"{"children":{"size":"100Mi","count":1}}"#, _ => r#"{"idle":{}}"# }).unwrap();
-  let c = Container{ name:"app".into(), role: Role::Main, program: Program::Workload(w), env: vec![], working_dir: None, request: Some(32<<20), limit: Some(64<<20), cpu_guaranteed:false, liveness:None, startup:None, pre_stop:None, mounts: vec![], run_as_user:None, allow_privilege_escalation:false};
-  let sel = ContainerSelector{pod:"web".into(), container:"app".into()};
-  Scenario { name: name.into(), description: None, hash: "x".into(), requires: vec![], node: Node::default(), pods: vec![Pod{name:"web".into(), kind: PodKind::Pod, replicas:1, containers: vec![c], volumes: vec![], restart_policy: RestartPolicy::Never, grace_seconds: 30, pod_limit: None, pod_request: None, node_critical:false, spec: Box::default()}],
-   actions: if name=="kill" { vec![Action{at: Trigger::Time(300), act: Act::Kill{container: sel.clone(), signal: 9, child:false}}]} else {vec![]},
-   observe: Observe{for_ms: 3000, until: if name == "child" {Some(Until::Event(RunEvent::OomKill(sel)))} else {Some(Until::AllEnded)}, settle_ms: 200}, expect: Expect::default(), timeout_ms: 10000, back_off_scale: 0.01, without_effect: vec![] }
+pub struct Loaded {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says, to be kept with the run.
+    pub text: String,
+    /// What it means.
+    pub scenario: Scenario,
 }
-/// x
-pub fn load(_: &[PathBuf]) -> Result<Vec<Loaded>, Vec<String>> { Ok(["limit","exit","child","kill","idle"].iter().map(|n| Loaded{path: n.into(), text: String::new(), scenario: hard(n)}).collect()) }
-/// x
-pub fn load_kept(p: &Path) -> Result<Scenario, String> { Ok(hard(p.parent().unwrap().file_name().unwrap().to_str().unwrap())) }
+
+/// Reads these files, and all `*.yaml` and `*.yml` below these folders; without any, the scenarios that ship.
+pub fn load(paths: &[PathBuf]) -> Result<Vec<Loaded>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut texts = Vec::new();
+    if paths.is_empty() {
+        texts.extend(SHIPPED.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())));
+    }
+    for path in paths {
+        match files(path) {
+            Ok(found) => {
+                for file in found {
+                    match read_text(&file) {
+                        Ok(text) => texts.push((file, text)),
+                        Err(problem) => problems.push(problem),
+                    }
+                }
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let mut loaded = Vec::new();
+    for (path, text) in texts {
+        match parse(&path, &text) {
+            Ok(scenario) => loaded.push(Loaded { path, text, scenario }),
+            Err(found) => problems.extend(found),
+        }
+    }
+    problems.extend(same_names(&loaded));
+    if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+}
+
+/// Reads the copy of a scenario that a run's folder keeps.
+pub fn load_kept(path: &Path) -> Result<Scenario, String> {
+    let text = read_text(path).map_err(|problem| problem.to_string())?;
+    parse(path, &text).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    })
+}
+
+fn parse(path: &Path, text: &str) -> Result<Scenario, Vec<Problem>> {
+    let scenario = scenario::read(&path.display().to_string(), text)?;
+    Ok(Scenario { hash: hash(text), ..scenario })
+}
+
+fn hash(text: &str) -> String {
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
+    Sha256::digest(text.as_bytes()).iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+fn problem(path: &Path, what: String, hint: &str) -> Problem {
+    let file = path.display().to_string();
+    Problem { file, place: None, path: KeyPath::default(), what, hint: hint.to_owned() }
+}
+
+/// The file itself, or every scenario file below a folder, sorted.
+fn files(path: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let metadata = fs::metadata(path).map_err(|error| {
+        let hint =
+            "name a scenario file, or a folder of them; without any name the shipped scenarios are meant";
+        problem(path, format!("cannot be found: {error}"), hint)
+    })?;
+    if !metadata.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut found = Vec::new();
+    walk(path, &mut found)?;
+    found.sort();
+    if found.is_empty() {
+        return Err(problem(
+            path,
+            "holds no scenario".to_owned(),
+            "a scenario is a file that ends in .yaml or .yml",
+        ));
+    }
+    Ok(found)
+}
+
+fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Problem> {
+    let failed =
+        |error: std::io::Error| problem(folder, format!("cannot be listed: {error}"), "mend its permissions");
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
+        // A link to a folder is not followed: it may lead back here.
+        if entry.file_type().map_err(failed)?.is_dir() {
+            walk(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn read_text(path: &Path) -> Result<String, Problem> {
+    let failed = |error: std::io::Error| {
+        problem(path, format!("cannot be read: {error}"), "mend the path or its permissions")
+    };
+    // A FIFO would be waited for, and a device may never end.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(problem(path, "is no regular file".to_owned(), "copy it into a file and name that"));
+    }
+    let file = fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(problem(
+            path,
+            "is longer than 1 MiB".to_owned(),
+            "is it a scenario? one rarely has 100 lines",
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let what = format!("is not UTF-8 from byte {} on", error.utf8_error().valid_up_to());
+        problem(path, what, "save it as UTF-8")
+    })
+}
+
+/// A run keeps its scenarios in folders of their names.
+fn same_names(loaded: &[Loaded]) -> Vec<Problem> {
+    let mut first: HashMap<&str, &Path> = HashMap::new();
+    let mut problems = Vec::new();
+    for Loaded { path, scenario, .. } in loaded {
+        if let Some(earlier) = first.get(scenario.name.as_str()) {
+            let what = format!("is named {:?}, as is {}", scenario.name, earlier.display());
+            problems.push(problem(path, what, "give it a metadata.name of its own"));
+        } else {
+            first.insert(&scenario.name, path);
+        }
+    }
+    problems
+}

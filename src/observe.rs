@@ -5,7 +5,7 @@
 
 mod drain;
 mod hub;
-mod kmsg;
+pub mod kmsg;
 mod memcg;
 mod samples;
 pub mod trace;

@@ -91,7 +91,10 @@ impl Live {
             }
             bar.set_prefix(format!("{name:<32}"));
             bar.enable_steady_tick(Duration::from_millis(100));
-            trials.insert(name.to_owned(), Trial { bar, phase: "starting".into(), memory: String::new(), kills: 0 });
+            trials.insert(
+                name.to_owned(),
+                Trial { bar, phase: "starting".into(), memory: String::new(), kills: 0 },
+            );
         }
         let Some(trial) = trials.get_mut(name) else { return };
         match event {

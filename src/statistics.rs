@@ -37,7 +37,8 @@ pub struct MemorySummary {
     pub pressure_full: Option<f64>,
     /// Pages that had to be read back.
     pub refaults: Option<u64>,
-    /// Times that use met the limit.
+    /// Times that use met the container's limit or its pod's, whichever was met more often: a pod of one container has the
+    /// same limit and the pause process's share, so that it meets the pod's first.
     pub limit_hits: Option<u64>,
     /// How many samples it rests on.
     pub samples: u64,
@@ -60,6 +61,8 @@ pub struct MemorySummaries {
     containers: BTreeMap<ContainerRef, Container>,
     owners: BTreeMap<String, ContainerRef>,
     limits: BTreeMap<String, u64>,
+    pods: BTreeMap<String, String>,
+    pod_hits: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -86,6 +89,9 @@ impl MemorySummaries {
             Fact::Cgroup(made) => {
                 if let Some(limit) = made.limit {
                     self.limits.insert(made.path.clone(), limit);
+                }
+                if let CgroupOwner::Pod { pod } = &made.owner {
+                    self.pods.insert(made.path.clone(), pod.clone());
                 }
                 if let CgroupOwner::Container(container) = &made.owner {
                     self.owners.insert(made.path.clone(), container.clone());
@@ -126,6 +132,10 @@ impl MemorySummaries {
     }
 
     fn count(&mut self, counters: &Counters) {
+        if let (Some(pod), Some(hits)) = (self.pods.get(&counters.cgroup), counters.max) {
+            let most = self.pod_hits.entry(pod.clone()).or_default();
+            *most = hits.max(*most);
+        }
         let Some(container) = self.owners.get(&counters.cgroup) else { return };
         let summary = &mut self.containers.entry(container.clone()).or_default().summary;
         summary.peak = summary.peak.max(counters.peak);
@@ -153,12 +163,18 @@ impl MemorySummaries {
 
     /// A container run's summary so far.
     pub fn of(&self, container: &ContainerRef) -> Option<MemorySummary> {
-        self.containers.get(container).map(Container::summary)
+        self.containers.get(container).map(|memory| self.summary(container, memory))
     }
 
     /// Every container run and its summary so far.
     pub fn iter(&self) -> impl Iterator<Item = (&ContainerRef, MemorySummary)> {
-        self.containers.iter().map(|(container, memory)| (container, memory.summary()))
+        self.containers.iter().map(|(container, memory)| (container, self.summary(container, memory)))
+    }
+
+    fn summary(&self, container: &ContainerRef, memory: &Container) -> MemorySummary {
+        let mut summary = memory.summary();
+        summary.limit_hits = summary.limit_hits.max(self.pod_hits.get(&container.pod).copied());
+        summary
     }
 
     /// The last reading at or before a nanosecond of boot time.

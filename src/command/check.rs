@@ -20,7 +20,11 @@ pub fn check(args: &cli::Check) -> ExitStatus {
         }
         Err(problems) => {
             let text: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
-            let counted = if problems.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", problems.len()) };
+            let counted = if problems.len() == 1 {
+                "1 problem".to_owned()
+            } else {
+                format!("{} problems", problems.len())
+            };
             print(&format!("{text}{counted}\n"));
             ExitStatus::Usage
         }

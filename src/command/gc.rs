@@ -7,7 +7,10 @@ use crate::exit_status::ExitStatus;
 /// Removes what dead runs left behind, and says what it was.
 pub fn gc() -> ExitStatus {
     let removed = gc::collect();
-    let mut text: String = removed.gone.iter().map(|what| format!("removed {what}\n")).collect();
+    let mut text = String::new();
+    for what in &removed.gone {
+        text.push_str(&format!("removed {what}\n"));
+    }
     if removed.gone.is_empty() && removed.failed.is_empty() {
         text.push_str("nothing was left behind\n");
     }

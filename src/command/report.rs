@@ -24,17 +24,25 @@ pub fn render(report: &Report, format: Format, color: Color) -> Result<String, S
     match format {
         Format::Text => Ok(report::text::render(report, style(color))),
         Format::Json => report::json::render(report).map_err(|error| format!("cannot render JSON: {error}")),
-        Format::Junit => report::junit::render(report).map_err(|error| format!("cannot render JUnit: {error}")),
+        Format::Junit => {
+            report::junit::render(report).map_err(|error| format!("cannot render JUnit: {error}"))
+        }
     }
 }
 
 fn read(folder: &Path) -> Result<Report, String> {
-    let entries = fs::read_dir(folder).map_err(|error| format!("cannot read the run's folder {}: {error}", folder.display()))?;
-    let mut scenarios: Vec<PathBuf> =
-        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.join("scenario.yaml").is_file()).collect();
+    let entries = fs::read_dir(folder)
+        .map_err(|error| format!("cannot read the run's folder {}: {error}", folder.display()))?;
+    let mut scenarios: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.join("scenario.yaml").is_file())
+        .collect();
     scenarios.sort();
     if scenarios.is_empty() {
-        return Err(format!("{} is no run's folder: it holds no scenario; name a folder that `exit137 run` made", folder.display()));
+        return Err(format!(
+            "{} is no run's folder: it holds no scenario; name a folder that `exit137 run` made",
+            folder.display()
+        ));
     }
     let mut host = None;
     let reports = scenarios.iter().map(|path| scenario(path, &mut host)).collect::<Result<_, _>>()?;
@@ -46,13 +54,15 @@ pub fn scenario(folder: &Path, host: &mut Option<HostFacts>) -> Result<ScenarioR
     let file = folder.join("scenario.yaml");
     let scenario = loader::load_kept(&file)?;
     let mut trials = Vec::new();
-    for trial in artifacts::trials(folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))? {
+    for trial in
+        artifacts::trials(folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?
+    {
         let kept = artifacts::read_trial(&trial.path)?;
         if host.is_none() {
-            *host = kept.observations.iter().find_map(|seen| match &seen.fact {
-                Fact::Host(facts) => Some(facts.clone()),
-                _ => None,
-            });
+            *host = kept
+                .observations
+                .iter()
+                .find_map(|seen| if let Fact::Host(facts) = &seen.fact { Some(facts.clone()) } else { None });
         }
         trials.push(trial::report(&scenario, trial.number, &kept));
     }

@@ -54,7 +54,9 @@ fn select(args: &cli::Run) -> Result<Vec<Loaded>, ExitStatus> {
         complain("nothing was started");
         ExitStatus::Usage
     })?;
-    let wanted = |loaded: &Loaded| args.filter.as_ref().is_none_or(|text| loaded.scenario.name.contains(text.as_str()));
+    let wanted = |loaded: &Loaded| {
+        args.filter.as_ref().is_none_or(|text| loaded.scenario.name.contains(text.as_str()))
+    };
     Ok(scenarios.into_iter().filter(wanted).collect())
 }
 
@@ -79,8 +81,10 @@ async fn execute(
         let jobs = usize::try_from(args.jobs).unwrap_or(usize::MAX);
         let environment = Environment::prepare(&runnable, jobs).await?;
         let progress = Progress::new();
-        let interrupt = Interrupt::listen(args.timeout, environment.alarm()).map_err(|error| error.to_string())?;
-        let ran = schedule::run_all(&runnable, args.repeat, &environment, &interrupt, artifacts, &progress).await;
+        let interrupt =
+            Interrupt::listen(args.timeout, environment.alarm()).map_err(|error| error.to_string())?;
+        let ran =
+            schedule::run_all(&runnable, args.repeat, &environment, &interrupt, artifacts, &progress).await;
         for problem in environment.tear_down().await {
             complain(&format!("left behind: {problem}"));
             status = Some(ExitStatus::Environment);
@@ -102,7 +106,8 @@ fn tell(args: &cli::Run, color: Color, report: &Report, artifacts: &Artifacts) -
         write_whole(path, &text).map_err(|error| format!("cannot write {}: {error}", path.display()))
     };
     let folder = artifacts.folder();
-    let mut files = vec![(folder.join("report.json"), Format::Json), (folder.join("junit.xml"), Format::Junit)];
+    let mut files =
+        vec![(folder.join("report.json"), Format::Json), (folder.join("junit.xml"), Format::Junit)];
     files.extend(args.json.iter().map(|path| (path.clone(), Format::Json)));
     files.extend(args.junit.iter().map(|path| (path.clone(), Format::Junit)));
     let mut statuses = Vec::new();

@@ -78,7 +78,7 @@ impl Assembler {
     /// Takes a record; answers those that are complete now, and how many were lost before it.
     pub fn push(&mut self, record: KmsgRecord) -> (Vec<KmsgRecord>, u64) {
         let lost = self.next_sequence.map_or(0, |expected| record.sequence.saturating_sub(expected));
-        self.next_sequence = Some(record.sequence + 1);
+        self.next_sequence = Some(record.sequence.saturating_add(1));
         if record.facility != 0 {
             return (vec![record], lost);
         }

@@ -93,8 +93,7 @@ pub enum RecordError {
 pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     let mut record = Record::default();
     let mut expected = 0;
-    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
-    while let Some((index, line)) = lines.next() {
+    for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let Some(complete) = line.strip_suffix(b"\n") else {
             record.torn = true;
             break;

@@ -186,3 +186,9 @@ impl Reader {
         }
     }
 }
+
+/// Whether the kernel log can be read here: what `exit137 doctor` asks.
+pub fn probe() -> io::Result<()> {
+    open("/dev/kmsg", OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(())
+}

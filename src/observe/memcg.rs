@@ -46,6 +46,8 @@ struct Table {
     next: u64,
     watched: HashMap<u64, Watched>,
     by_path: HashMap<String, u64>,
+    /// Who waits for sizes of cgroups that are not watched yet.
+    early: HashMap<String, Vec<(u64, oneshot::Sender<()>)>>,
 }
 
 impl MemoryCgroups {
@@ -70,6 +72,9 @@ impl MemoryCgroups {
         let mut table = self.shared.lock();
         let id = table.next;
         table.next += 1;
+        for (bytes, sender) in table.early.remove(watched.path()).unwrap_or_default() {
+            watched.wait_for(bytes, sender);
+        }
         if let Some((fd, flags)) = watched.notification() {
             epoll::add(&self.shared.epoll, fd, EventData::new_u64(id), flags)?;
         }
@@ -102,6 +107,9 @@ impl MemoryCgroups {
         let id = table.by_path.get(path).copied();
         if let Some(watched) = id.and_then(|id| table.watched.get_mut(&id)) {
             watched.wait_for(bytes, sender);
+        } else {
+            // Heard of before it is watched; if it is gone already, nobody will ever answer.
+            table.early.entry(path.to_owned()).or_default().push((bytes, sender));
         }
         receiver
     }

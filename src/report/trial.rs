@@ -33,10 +33,11 @@ pub fn report(scenario: &Scenario, number: u32, kept: &Kept) -> TrialReport {
         memory.sample(sample);
     }
     let findings = diagnosis.finish();
-    let ending = kept.observations.iter().rev().find_map(|seen| match &seen.fact {
-        Fact::Finished(ending) => Some(ending),
-        _ => None,
-    });
+    let ending = kept
+        .observations
+        .iter()
+        .rev()
+        .find_map(|seen| if let Fact::Finished(ending) = &seen.fact { Some(ending) } else { None });
     let verdict = judge(&Judged {
         expect: &scenario.expect,
         pods: &scenario.pods,
@@ -49,9 +50,12 @@ pub fn report(scenario: &Scenario, number: u32, kept: &Kept) -> TrialReport {
     let starts: BTreeMap<&ContainerRef, Moment> = kept
         .observations
         .iter()
-        .filter_map(|seen| match &seen.fact {
-            Fact::Started(started) => Some((&started.container, seen.moment)),
-            _ => None,
+        .filter_map(|seen| {
+            if let Fact::Started(started) = &seen.fact {
+                Some((&started.container, seen.moment))
+            } else {
+                None
+            }
         })
         .collect();
     let time = |stamp: &Stamped, container: &ContainerRef| clock.time(stamp, starts.get(container).copied());
@@ -203,10 +207,9 @@ fn quotes(
 }
 
 fn oom_group(observations: &[Observation]) -> Option<bool> {
-    observations.iter().find_map(|seen| match &seen.fact {
-        Fact::Cgroup(made) => made.oom_group,
-        _ => None,
-    })
+    observations
+        .iter()
+        .find_map(|seen| if let Fact::Cgroup(made) = &seen.fact { made.oom_group } else { None })
 }
 
 fn duration_ms(observations: &[Observation]) -> u64 {
@@ -220,9 +223,8 @@ struct Clock(Vec<(Moment, u64)>);
 
 impl Clock {
     fn of(observations: &[Observation]) -> Self {
-        let calibrations = observations.iter().filter_map(|seen| match seen.fact {
-            Fact::WallClock { unix_ns } => Some((seen.moment, unix_ns)),
-            _ => None,
+        let calibrations = observations.iter().filter_map(|seen| {
+            if let Fact::WallClock { unix_ns } = seen.fact { Some((seen.moment, unix_ns)) } else { None }
         });
         Self(calibrations.collect())
     }

@@ -110,7 +110,7 @@ pub enum Measure {
     PressureSome,
     /// Pages that had to be read back (`workingset_refault_*`).
     Refaults,
-    /// Times that use met the limit.
+    /// Times that use met the limit, the container's or its pod's.
     LimitHits,
 }
 

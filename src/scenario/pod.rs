@@ -104,7 +104,7 @@ pub struct Container {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Program {
     /// A built-in behaviour.
-    Workload(Workload),
+    Workload(Box<Workload>),
     /// `command` and `args`.
     Command(Vec<String>),
 }

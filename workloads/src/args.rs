@@ -1,97 +1,124 @@
 //! The command line: a behaviour and its settings, by the same names as in a scenario.
 
 use exit137_workload::Workload;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+mod grammar;
+
+use grammar::{BEHAVIOURS, Behaviour, SHARED, Setting};
 
 /// What the command line asks for.
 pub enum Parsed {
-    /// To run this.
-    Run(Workload),
+    /// To run this, and to end when the parent does, if one is named by its process ID.
+    Run { workload: Box<Workload>, parent: Option<i32> },
     /// To be told how.
     Help,
 }
 
 /// What `--help` says.
-pub const HELP: &str = "\
-exit137-workload: takes memory in a stated way, under whatever limit it is run
+pub fn help() -> String {
+    use std::fmt::Write as _;
+
+    let mut behaviours = String::new();
+    for Behaviour { name, does, settings } in BEHAVIOURS {
+        let _ = writeln!(behaviours, "  {name:<12} {does}");
+        let mut line = String::new();
+        for shown in settings.iter().map(Setting::shown) {
+            if line.len() + shown.len() > 85 {
+                let _ = writeln!(behaviours, "              {line}");
+                line.clear();
+            }
+            line = line + " " + &shown;
+        }
+        if !line.is_empty() {
+            let _ = writeln!(behaviours, "              {line}");
+        }
+    }
+    let shared: Vec<_> = SHARED.iter().map(Setting::shown).collect();
+    let shared = shared.join(" ");
+    format!(
+        "exit137-workload: takes memory in a stated way, under whatever limit it is run
 
 Usage: exit137-workload BEHAVIOUR [--SETTING VALUE]...
-       exit137-workload --spec JSON      (what a scenario has below `workload:`)
+       exit137-workload [--parent PID] --spec JSON
 
-Behaviours and their settings (sizes 64Mi, rates 8Mi/s, times 250ms):
-  hog          --size S [--rate R] | --stages 64Mi:2s,160Mi:0s [--repeat N]; [--cap S] [--then-exit CODE]
-  leak         --rate R --cap S
-  children     --size S [--count N] [--rate R] [--together] [--then survive|respawn|propagate]
-               [--exit-after T --exit-code N]
-  tmpfs        --path DIR --size S [--rate R]
-  page-cache   --path DIR --size S [--passes N]
-  ignore-term  [--size S]
-  exit         --code N [--after T]
-  serve        --port N --cap S [--hold-per-request S] [--hold-for T] [--leak-per-request S] [--unhealthy-after T]
-  cpu          [--rlimit-cpu T]
-  idle
-For each: [--start-after T] [--on-term exit|ignore|start] [--term-code N]
+Behaviours and their settings:
+{behaviours}For each:      {shared}
 
-It never takes more than its size or cap. It says what it holds in JSON lines on standard output.
-";
+S is a size: 64Mi, 1.5Gi, 512Ki, 4096B, 10M. A rate is a size per second: 8Mi/s. T is a time: 250ms, 2s, 1m30s.
+N is a whole number, CODE an exit code from 0 to 255, DIR a directory.
+--spec takes what a scenario has below `workload:`, as JSON; --parent ends it when that process, its parent, ends.
 
-/// Settings that lie beside the behaviour, not in it.
-const SHARED: [&str; 3] = ["startAfter", "onTerm", "termCode"];
+It never takes more than its size or cap, and says what it holds in JSON lines on standard output, whenever that has
+changed by 1Mi: at a kill it held what it said last, give or take 1Mi (serve: for each request in flight).
+
+Exit codes: its own where a setting says so (--code, --then-exit, --exit-code, --term-code); 143 after SIGTERM unless
+--term-code says otherwise; 1 when something failed, 2 when this command line is wrong, both told on standard error.
+"
+    )
+}
 
 /// Reads the command line.
 pub fn parse(args: impl Iterator<Item = String>) -> Result<Parsed, String> {
-    let mut args = args.peekable();
-    let value = match args.next().as_deref() {
-        None | Some("--help" | "-h" | "help") => return Ok(Parsed::Help),
-        Some("--spec") => {
-            let spec = args.next().ok_or("--spec needs the JSON of a workload")?;
-            serde_json::from_str(&spec).map_err(|error| format!("--spec is not JSON: {error}"))?
+    let args: Vec<String> = args.collect();
+    if args.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h")) {
+        return Ok(Parsed::Help);
+    }
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let (parent, words) = match words[..] {
+        ["--parent", pid, ref rest @ ..] => {
+            let pid = pid.parse().map_err(|_| format!("--parent: {pid:?} is not a process ID"))?;
+            (Some(pid), rest)
         }
-        Some(behaviour) => by_flags(behaviour, args)?,
+        ref all => (None, all),
     };
-    let workload: Workload = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let value = match words {
+        [] => return Err("say which behaviour, for example: leak --rate 8Mi/s --cap 64Mi".into()),
+        ["--spec", spec] => {
+            serde_json::from_str(spec).map_err(|error| format!("--spec is not JSON: {error}"))?
+        }
+        ["--spec", ..] => return Err("--spec takes the JSON of a workload and nothing else".into()),
+        [behaviour, flags @ ..] => by_flags(behaviour, flags)?,
+    };
+    let workload: Box<Workload> = serde_json::from_value(value).map_err(|error| error.to_string())?;
     match workload.problems()[..] {
-        [] => Ok(Parsed::Run(workload)),
+        [] => Ok(Parsed::Run { workload, parent }),
         ref problems => Err(problems.join("; ")),
     }
 }
 
-fn by_flags(behaviour: &str, args: impl Iterator<Item = String>) -> Result<Value, String> {
-    let mut args = args.peekable();
+fn by_flags(name: &str, words: &[&str]) -> Result<Value, String> {
+    let behaviour = BEHAVIOURS.iter().find(|behaviour| behaviour.name == name).ok_or_else(|| {
+        let names: Vec<_> = BEHAVIOURS.iter().map(|behaviour| behaviour.name).collect();
+        format!("{name:?} is not a behaviour; say one of {}", names.join(", "))
+    })?;
     let (mut whole, mut own) = (Map::new(), Map::new());
-    while let Some(flag) = args.next() {
-        let name = flag
+    let mut words = words.iter().copied().peekable();
+    while let Some(word) = words.next() {
+        let flag = word
             .strip_prefix("--")
-            .ok_or_else(|| format!("{flag:?} is not a setting; settings begin with --"))?;
-        let (name, value) = match name.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (name, args.next_if(|next| !next.starts_with("--"))),
+            .ok_or_else(|| format!("{word:?} is not a setting of {name}; settings begin with --"))?;
+        let (flag, given) = flag.split_once('=').map_or((flag, None), |(flag, value)| (flag, Some(value)));
+        let (setting, map) = if let Some(setting) = behaviour.settings.iter().find(|s| s.flag == flag) {
+            (setting, &mut own)
+        } else if let Some(setting) = SHARED.iter().find(|s| s.flag == flag) {
+            (setting, &mut whole)
+        } else {
+            return Err(format!("{name} has no --{flag}; it has {}", behaviour.flags()));
         };
-        let value = value.map_or(Ok(Value::Bool(true)), |text| setting(name, &text))?;
-        let name = camel_case(name);
-        let map = if SHARED.contains(&name.as_str()) { &mut whole } else { &mut own };
-        map.insert(name, value);
+        let given = given.or_else(|| words.next_if(|next| !next.starts_with("--")));
+        let value = setting.value.read(given).map_err(|problem| format!("--{flag}: {problem}"))?;
+        if map.insert(camel_case(flag), value).is_some() {
+            return Err(format!("--{flag} is given twice; keep one"));
+        }
     }
-    whole.insert(camel_case(behaviour), Value::Object(own));
+    if let Some(missing) =
+        behaviour.settings.iter().find(|s| s.needed && !own.contains_key(&camel_case(s.flag)))
+    {
+        return Err(format!("{name} needs {}", missing.shown()));
+    }
+    whole.insert(camel_case(name), json!(own));
     Ok(Value::Object(whole))
-}
-
-/// Whole numbers are numbers, `stages` is a list, anything else is text.
-fn setting(name: &str, text: &str) -> Result<Value, String> {
-    if name == "stages" {
-        let stage = |stage: &str| {
-            let (to, over) = stage
-                .split_once(':')
-                .ok_or_else(|| format!("{stage:?} is not SIZE:TIME, for example 64Mi:2s"))?;
-            Ok(serde_json::json!({"to": to, "over": over}))
-        };
-        return text.split(',').map(stage).collect::<Result<_, String>>().map(Value::Array);
-    }
-    let counts = ["count", "repeat", "passes", "code", "port", "exit-code", "then-exit", "term-code"];
-    match text.parse::<i64>() {
-        Ok(number) if counts.contains(&name) => Ok(number.into()),
-        Ok(_) | Err(_) => Ok(text.into()),
-    }
 }
 
 fn camel_case(kebab: &str) -> String {
@@ -111,9 +138,17 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Workload, String> {
         match parse(line.split(' ').map(str::to_owned))? {
-            Parsed::Run(workload) => Ok(workload),
+            Parsed::Run { workload, .. } => Ok(*workload),
             Parsed::Help => Err("help".into()),
         }
+    }
+
+    /// The keys that serde knows in such an object, from the error about one that it does not know.
+    fn known_keys(object: &Value) -> Vec<String> {
+        let error = serde_json::from_value::<Workload>(object.clone()).unwrap_err().to_string();
+        let mut keys: Vec<_> = error.split('`').skip(3).step_by(2).map(str::to_owned).collect();
+        keys.sort();
+        keys
     }
 
     #[test]
@@ -127,11 +162,72 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_a_hint() {
-        assert!(parsed("hog --size 64").unwrap_err().contains("say 64Mi"));
-        assert!(parsed("hog --sise 64Mi").unwrap_err().contains("sise"));
-        assert!(parsed("hog").unwrap_err().contains("size"));
-        assert!(parsed("leak --rate 1Mi/s").unwrap_err().contains("cap"));
-        assert!(parsed("boar").unwrap_err().contains("boar"));
+    fn every_setting_of_a_scenario_has_a_flag_and_every_flag_a_setting() {
+        for behaviour in BEHAVIOURS {
+            let mut flags: Vec<_> =
+                behaviour.settings.iter().map(|setting| camel_case(setting.flag)).collect();
+            flags.sort();
+            assert_eq!(
+                known_keys(&json!({camel_case(behaviour.name): {"?": 1}})),
+                flags,
+                "{}",
+                behaviour.name
+            );
+        }
+        let behaviours = BEHAVIOURS.iter().map(|behaviour| camel_case(behaviour.name));
+        let mut whole: Vec<_> =
+            behaviours.chain(SHARED.iter().map(|setting| camel_case(setting.flag))).collect();
+        whole.sort();
+        assert_eq!(known_keys(&json!({"?": 1})), whole);
+    }
+
+    #[test]
+    fn each_flag_takes_the_value_that_its_setting_takes() {
+        for behaviour in BEHAVIOURS {
+            for setting in behaviour.settings.iter().chain(SHARED) {
+                let needed = behaviour.settings.iter().filter(|s| s.needed && s.flag != setting.flag);
+                let line = needed.chain([setting]).fold(behaviour.name.to_owned(), |line, setting| {
+                    format!("{line} --{} {}", setting.flag, setting.value.example())
+                });
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let value = by_flags(words[0], &words[1..]).unwrap();
+                assert!(serde_json::from_value::<Workload>(value).is_ok(), "{line}");
+                assert!(help().contains(&setting.shown()), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn help_fits_a_terminal() {
+        assert!(help().lines().all(|line| line.len() <= 120), "{}", help());
+    }
+
+    #[test]
+    fn mistakes_are_told_with_the_flag_and_a_hint() {
+        for (line, told) in [
+            ("hog --size 64", "--size: \"64\" is not a size with a unit; say 64Mi"),
+            ("hog --size", "--size: needs a value"),
+            ("hog --sise 64Mi", "hog has no --sise; it has --size"),
+            ("hog --size 1Mi --size 2Mi", "--size is given twice"),
+            ("hog --size 1Mi --then-exit 300", "--then-exit: \"300\" is not an exit code"),
+            ("hog --stages 64Mi", "--stages: \"64Mi\" is not SIZE:TIME"),
+            ("hog --stages 64Mi:2", "--stages: \"2\" is not a time with a unit; say 2s"),
+            ("hog 64Mi", "\"64Mi\" is not a setting of hog"),
+            ("hog", "hog says no size"),
+            ("leak --rate 1Mi/s", "leak needs --cap"),
+            ("leak --rate 1Mi --cap 1Mi", "--rate: \"1Mi\" is not a rate"),
+            ("children --size 1Mi --then run", "--then: \"run\" is not one of survive, respawn, propagate"),
+            ("children --size 1Mi --together=yes", "--together: takes no value"),
+            ("serve --port 70000 --cap 1Mi", "--port: \"70000\" is not a port"),
+            ("idle --on-term die", "--on-term: \"die\" is not one of exit, ignore, start"),
+            ("boar", "\"boar\" is not a behaviour; say one of hog, leak"),
+            ("--spec {} more", "--spec takes"),
+            ("--spec {", "--spec is not JSON"),
+            ("--parent me --spec {}", "--parent"),
+        ] {
+            let problem = parsed(line).unwrap_err();
+            assert!(problem.contains(told), "{line}: {problem}");
+        }
+        assert!(parse(std::iter::empty()).is_err_and(|problem| problem.contains("which behaviour")));
     }
 }

@@ -1,56 +1,69 @@
 //! `hog` and `leak`: follow a schedule.
 
-use exit137_workload::{Hog, Leak, Schedule};
+use exit137_workload::{Bytes, Hog, Leak, Schedule};
 
 use crate::clock;
-use crate::memory::{CHUNK, Memory};
-use crate::report;
+use crate::memory::{Memory, page_floor};
+use crate::report::{self, Level};
 
 /// Between two looks at the schedule.
 const TICK_NS: u64 = 2_000_000;
 
 pub fn hog(hog: &Hog) -> Result<u8, String> {
-    follow(&hog.schedule(), hog.cap.map_or(u64::MAX, |cap| cap.0), "hog")?;
-    match hog.then_exit {
-        Some(code) => u8::try_from(code).map_err(|_| format!("thenExit must be 0 to 255, not {code}")),
-        None => clock::sleep_for_ever(),
-    }
+    let _held = follow(&hog.schedule(), hog.cap)?;
+    Ok(hog.then_exit.unwrap_or_else(clock::sleep_for_ever))
 }
 
 pub fn leak(leak: &Leak) -> Result<u8, String> {
-    follow(&Schedule::ramp(leak.cap.0, leak.rate.per_second), leak.cap.0, "leak")?;
+    let _held = follow(&Schedule::ramp(leak.cap.0, leak.rate.per_second), Some(leak.cap))?;
     clock::sleep_for_ever()
 }
 
-/// Holds what the schedule says when it says it. What is held is said before and after each chunk, so that the last line
-/// before a kill tells how far it came.
-fn follow(schedule: &Schedule, cap: u64, name: &str) -> Result<(), String> {
-    let _ = rustix::thread::set_name(
-        std::ffi::CString::new(format!("exit137-{name}")).unwrap_or_default().as_c_str(),
-    );
-    let mut memory = Memory::new()?;
-    let (began, mut tick, mut said) = (clock::now_ns(), clock::now_ns(), 0);
-    loop {
-        let elapsed = clock::now_ns() - began;
-        let due = schedule.level_at(elapsed).min(cap);
-        while memory.held() < due {
-            memory.resize(due.min(memory.held() + CHUNK))?;
-            if memory.held() - said.min(memory.held()) >= CHUNK {
-                said = memory.held();
-                report::allocated(said);
+/// Holds what the schedule says when it says it, then returns what it holds at the end. The level at which a stage ends
+/// is always reached, however late this process was run.
+fn follow(schedule: &Schedule, cap: Option<Bytes>) -> Result<Memory, String> {
+    let mut held = Held { memory: Memory::new()?, said: Level::default(), cap, capped: false };
+    let began = clock::now_ns();
+    held.change_to(0)?;
+    for segment in schedule.segments() {
+        loop {
+            let elapsed = clock::now_ns() - began;
+            if elapsed >= segment.ends_ns {
+                break;
+            }
+            held.change_to(segment.level_at(elapsed))?;
+            clock::sleep_until(began.saturating_add(segment.ends_ns.min(elapsed + TICK_NS)));
+        }
+        held.change_to(segment.to)?;
+        held.said.settled(held.memory.held());
+    }
+    Ok(held.memory)
+}
+
+struct Held {
+    memory: Memory,
+    said: Level,
+    cap: Option<Bytes>,
+    capped: bool,
+}
+
+impl Held {
+    /// Takes or gives back until this level is reached, or the cap, and says so on the way.
+    fn change_to(&mut self, level: u64) -> Result<(), String> {
+        if let Some(cap) = self.cap
+            && level > cap.0
+            && !self.capped
+        {
+            report::event("capped", &cap.to_string());
+            self.capped = true;
+        }
+        let level = self.cap.map_or(level, |cap| level.min(page_floor(cap.0)));
+        loop {
+            self.memory.resize(level.min(self.said.next()))?;
+            self.said.now(self.memory.held());
+            if self.memory.held() >= level {
+                return Ok(());
             }
         }
-        memory.resize(due)?;
-        if elapsed >= schedule.end_ms().saturating_mul(1_000_000) {
-            report::allocated(memory.held());
-            if due == cap && schedule.peak() > cap {
-                report::event("stopped at its cap", &cap.to_string());
-            }
-            // Held for as long as the process lives.
-            std::mem::forget(memory);
-            return Ok(());
-        }
-        tick += TICK_NS;
-        clock::sleep_until(tick);
     }
 }

@@ -2,6 +2,30 @@
 
 use crate::settings::Stage;
 
+/// One piece of one round, in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The level at which it begins.
+    pub from: u64,
+    /// The level at which it ends.
+    pub to: u64,
+    /// When it begins, in nanoseconds after the start of the schedule.
+    pub begins_ns: u64,
+    /// When it ends; a step ends when it begins.
+    pub ends_ns: u64,
+}
+
+impl Segment {
+    /// The level so many nanoseconds after the start of the schedule, while this segment lasts.
+    pub fn level_at(&self, ns: u64) -> u64 {
+        let length = u128::from(self.ends_ns - self.begins_ns);
+        match ns.saturating_sub(self.begins_ns) {
+            _ if ns >= self.ends_ns => self.to,
+            into => between(self.from, self.to, u128::from(into), length),
+        }
+    }
+}
+
 /// Linear pieces from one level to the next, begun at zero, run through once or several times.
 ///
 /// The unit is the caller's: bytes for allocation, arrivals per second for traffic.
@@ -64,6 +88,17 @@ impl Schedule {
         from
     }
 
+    /// Every piece of every round in order, steps included: who follows these misses no level, as who samples would.
+    pub fn segments(&self) -> impl Iterator<Item = Segment> {
+        let rounds = (0..self.rounds).flat_map(|_| &self.pieces);
+        rounds.scan((0, 0_u64), |(level, ns), piece| {
+            let ends_ns = ns.saturating_add(piece.ms.saturating_mul(1_000_000));
+            let segment = Segment { from: *level, to: piece.to, begins_ns: *ns, ends_ns };
+            (*level, *ns) = (piece.to, ends_ns);
+            Some(segment)
+        })
+    }
+
     fn last(&self) -> u64 {
         self.pieces.last().map_or(0, |piece| piece.to)
     }
@@ -119,6 +154,23 @@ mod tests {
         assert_eq!(saw.level_at(SECOND + SECOND / 2), 50);
         assert_eq!(saw.level_at(3 * SECOND), 0);
         assert_eq!(saw.end_ms(), 3000);
+    }
+
+    #[test]
+    fn segments_miss_neither_a_step_nor_the_tip_of_a_sawtooth() {
+        let saw = Schedule::stages(&[stage(100, 1000), stage(0, 0)], 2);
+        let ends: Vec<_> = saw.segments().map(|segment| (segment.to, segment.ends_ns / SECOND)).collect();
+        assert_eq!(ends, [(100, 1), (0, 1), (100, 2), (0, 2)]);
+    }
+
+    #[test]
+    fn a_segment_says_the_same_as_the_whole() {
+        let stages = Schedule::stages(&[stage(70, 300), stage(20, 0), stage(20, 50), stage(90, 700)], 3);
+        for segment in stages.segments() {
+            for ns in (segment.begins_ns..segment.ends_ns).step_by(7_000_000) {
+                assert_eq!(segment.level_at(ns), stages.level_at(ns), "{segment:?} at {ns}");
+            }
+        }
     }
 
     #[test]

@@ -1,40 +1,51 @@
 //! `serve`: a small HTTP/1.1 server that takes memory per request.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use exit137_workload::Serve;
 
 use crate::clock;
-use crate::memory::Memory;
+use crate::memory::{Memory, page_ceil, page_floor};
+use crate::report::{self, Level, STEP};
+
+mod http;
 
 /// Connections served at the same time; more are closed at once.
 const CONNECTIONS: u64 = 256;
-/// The longest request head that is read.
-const LONGEST_HEAD: u64 = 16 * 1024;
-/// The longest request body that is read past.
-const LONGEST_BODY: u64 = 1 << 20;
 
 struct Server {
     settings: Serve,
     began: u64,
     connections: AtomicU64,
-    taken: AtomicU64,
-    leaked: Mutex<Vec<Memory>>,
+    books: Mutex<Books>,
+}
+
+/// What all requests together take, in bytes.
+struct Books {
+    /// Promised to requests in flight, to the page.
+    promised: u64,
+    /// Of that, so much is there already.
+    held: u64,
+    /// Leaked by the requests so far, to the byte: many that leak less than a page share one.
+    leaked: u64,
+    leak: Memory,
+    said: Level,
 }
 
 pub fn run(serve: &Serve) -> Result<u8, String> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, serve.port))
         .map_err(|error| format!("cannot listen on port {}: {error}", serve.port))?;
+    report::event("listening", &serve.port.to_string());
+    let books = Books { promised: 0, held: 0, leaked: 0, leak: Memory::new()?, said: Level::default() };
     let server = Arc::new(Server {
         settings: serve.clone(),
         began: clock::now_ns(),
         connections: AtomicU64::new(0),
-        taken: AtomicU64::new(0),
-        leaked: Mutex::default(),
+        books: Mutex::new(books),
     });
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
@@ -42,44 +53,35 @@ pub fn run(serve: &Serve) -> Result<u8, String> {
             server.connections.fetch_sub(1, Ordering::Relaxed);
             continue;
         }
-        let server = Arc::clone(&server);
+        let serving = Arc::clone(&server);
         let spawned = std::thread::Builder::new().stack_size(128 * 1024).spawn(move || {
             // A client that breaks off is no reason to stop serving the others.
-            let _ = server.connection(&stream);
-            server.connections.fetch_sub(1, Ordering::Relaxed);
+            let _ = serving.connection(&stream);
+            serving.connections.fetch_sub(1, Ordering::Relaxed);
         });
         if let Err(error) = spawned {
-            return Err(format!("cannot start a thread for a connection: {error}"));
+            // Under a limit of processes: this connection is closed, the others are served.
+            server.connections.fetch_sub(1, Ordering::Relaxed);
+            report::problem(&format!("cannot start a thread for a connection: {error}"));
         }
     }
     Ok(0)
 }
 
 impl Server {
-    fn connection(&self, stream: &TcpStream) -> std::io::Result<()> {
+    fn connection(&self, mut stream: &TcpStream) -> std::io::Result<()> {
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.set_nodelay(true)?;
         let mut reader = BufReader::new(stream);
-        loop {
-            let mut line = String::new();
-            if reader.by_ref().take(LONGEST_HEAD).read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-            let (length, keep_alive) = headers(&mut reader)?;
-            std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink())?;
-            let (status, body) = self.answer(&path);
-            let connection = if keep_alive { "keep-alive" } else { "close" };
-            let head = format!(
-                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
-                body.len()
-            );
-            let mut stream = stream;
-            stream.write_all((head + body).as_bytes())?;
-            if !keep_alive {
-                return Ok(());
+        while let Some(request) = http::read(&mut reader)? {
+            let (status, body) =
+                request.path.as_deref().map_or(("400 Bad Request", "not HTTP\n"), |path| self.answer(path));
+            stream.write_all(http::response(&request, status, body).as_bytes())?;
+            if !request.keep_alive {
+                break;
             }
         }
+        Ok(())
     }
 
     fn answer(&self, path: &str) -> (&'static str, &'static str) {
@@ -88,45 +90,72 @@ impl Server {
             let unhealthy = self.settings.unhealthy_after.is_some_and(|after| age >= after.ms);
             return if unhealthy { ("500 Internal Server Error", "unhealthy\n") } else { ("200 OK", "ok\n") };
         }
-        let (hold, leak) = (self.settings.hold_per_request.0, self.settings.leak_per_request.0);
-        if self.taken.fetch_add(hold + leak, Ordering::SeqCst) + hold + leak > self.settings.cap.0 {
-            self.taken.fetch_sub(hold + leak, Ordering::SeqCst);
+        let hold = page_ceil(self.settings.hold_per_request.0);
+        if !self.books().admit(hold, self.settings.leak_per_request.0, self.settings.cap.0) {
             return ("503 Service Unavailable", "the cap is reached\n");
         }
-        let served = self.work(hold, leak);
-        self.taken.fetch_sub(if served.is_ok() { hold } else { hold + leak }, Ordering::SeqCst);
-        if served.is_ok() { ("200 OK", "done\n") } else { ("500 Internal Server Error", "no memory\n") }
+        let worked = self.work(hold);
+        self.books().promised -= hold;
+        match worked {
+            Ok(()) => ("200 OK", "done\n"),
+            Err(problem) => {
+                report::problem(&problem);
+                ("500 Internal Server Error", "no memory\n")
+            }
+        }
     }
 
-    fn work(&self, hold: u64, leak: u64) -> Result<(), String> {
+    /// Leaks, takes, waits and gives back, as one request does.
+    fn work(&self, hold: u64) -> Result<(), String> {
+        self.books().leak()?;
         let mut in_flight = Memory::new()?;
-        in_flight.resize(hold)?;
-        if leak > 0 {
-            let mut leaked = Memory::new()?;
-            leaked.resize(leak)?;
-            self.leaked.lock().unwrap_or_else(PoisonError::into_inner).push(leaked);
+        let taken = self.take(&mut in_flight, hold);
+        if taken.is_ok() {
+            clock::sleep_ms(self.settings.hold_for.ms);
         }
-        clock::sleep_ms(self.settings.hold_for.ms);
+        let given_back = in_flight.held();
+        drop(in_flight);
+        self.books().changed(given_back, 0);
+        taken
+    }
+
+    fn take(&self, in_flight: &mut Memory, hold: u64) -> Result<(), String> {
+        while in_flight.held() < hold {
+            let before = in_flight.held();
+            let taken = in_flight.resize(hold.min(before + STEP));
+            self.books().changed(before, in_flight.held());
+            taken?;
+        }
         Ok(())
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads the headers: how long the body is, and whether the connection stays.
-fn headers(reader: &mut BufReader<&TcpStream>) -> std::io::Result<(u64, bool)> {
-    let (mut length, mut keep_alive, mut left) = (0, true, LONGEST_HEAD);
-    loop {
-        let mut line = String::new();
-        let read = reader.by_ref().take(left).read_line(&mut line)?;
-        left = left.saturating_sub(read as u64);
-        let line = line.trim_end();
-        if line.is_empty() {
-            return Ok((length, keep_alive && left > 0));
+impl Books {
+    /// Whether a request may take so much more, and if so, promises it.
+    fn admit(&mut self, hold: u64, leak: u64, cap: u64) -> bool {
+        let leaked = self.leaked.saturating_add(leak);
+        let admitted =
+            self.promised.saturating_add(hold).saturating_add(page_ceil(leaked)) <= page_floor(cap);
+        if admitted {
+            (self.promised, self.leaked) = (self.promised + hold, leaked);
         }
-        let Some((name, value)) = line.split_once(':') else { continue };
-        if name.eq_ignore_ascii_case("content-length") {
-            length = value.trim().parse().unwrap_or(0).min(LONGEST_BODY);
-        } else if name.eq_ignore_ascii_case("connection") {
-            keep_alive = !value.trim().eq_ignore_ascii_case("close");
-        }
+        admitted
+    }
+
+    /// Takes what has been leaked so far.
+    fn leak(&mut self) -> Result<(), String> {
+        self.leak.resize(self.leaked)?;
+        self.changed(0, 0);
+        Ok(())
+    }
+
+    /// A request holds `after` instead of `before`.
+    fn changed(&mut self, before: u64, after: u64) {
+        self.held = self.held - before + after;
+        self.said.now(self.held + self.leak.held());
     }
 }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::schedule::Schedule;
 use crate::units::{Bytes, Rate, Span};
 
+mod problems;
+
 /// A built-in behaviour: exactly one of its kinds, and the settings that all kinds share.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
@@ -50,7 +52,7 @@ pub struct Workload {
     pub on_term: Option<OnTerm>,
     /// The exit code when SIGTERM makes it exit; without it 143.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub term_code: Option<i32>,
+    pub term_code: Option<u8>,
 }
 
 /// What SIGTERM does to a workload.
@@ -71,10 +73,10 @@ pub enum OnTerm {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Hog {
-    /// How much, exactly, to the page.
+    /// How much: every byte of it, so rounded up to a page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<Bytes>,
-    /// How fast; without it as fast as it goes.
+    /// How fast, evenly; without it as fast as it goes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
     /// Instead of `size` and `rate`: level after level.
@@ -83,12 +85,12 @@ pub struct Hog {
     /// How often the stages are run through; without it once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<u32>,
-    /// It never holds more than this.
+    /// It never holds more than this, rounded down to a page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cap: Option<Bytes>,
     /// Once there, exits with this code instead of holding on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub then_exit: Option<i32>,
+    pub then_exit: Option<u8>,
 }
 
 /// One stage: from the level before it to this one.
@@ -113,7 +115,7 @@ pub struct Leak {
     pub cap: Bytes,
 }
 
-/// A parent whose workers allocate.
+/// A parent whose workers allocate. A worker that has reached its size exits with 0; one that ends otherwise has died.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -137,7 +139,7 @@ pub struct Children {
     pub exit_after: Option<Span>,
     /// With this code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exit_code: Option<i32>,
+    pub exit_code: Option<u8>,
 }
 
 /// What a parent does when a worker has died.
@@ -154,12 +156,12 @@ pub enum Then {
     Propagate,
 }
 
-/// Fills a tmpfs.
+/// Fills a tmpfs with a file that stays when the process ends; the next one to run takes its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tmpfs {
-    /// Its directory.
+    /// Its directory; on any other file system it refuses to run.
     pub path: String,
     /// How much.
     pub size: Bytes,
@@ -177,7 +179,7 @@ pub struct PageCache {
     pub path: String,
     /// How much.
     pub size: Bytes,
-    /// How often it is read again; without it, until it is stopped.
+    /// How often it is read again, at most ten times per second; without it, until it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passes: Option<u32>,
 }
@@ -296,53 +298,6 @@ impl Workload {
         }
     }
 
-    /// Everything that is wrong with it, each with a hint.
-    pub fn problems(&self) -> Vec<String> {
-        let kind = match self.kind() {
-            Ok(kind) => kind,
-            Err(problem) => return vec![problem],
-        };
-        let mut problems = match kind {
-            Kind::Hog(hog) => hog.problems(),
-            Kind::Leak(leak) if leak.rate.per_second == 0 => {
-                vec!["leak.rate is 0: it would never grow".to_owned()]
-            }
-            Kind::Children(children) if children.count == 0 => {
-                vec!["children.count is 0; say at least 1".to_owned()]
-            }
-            Kind::Children(children) if children.exit_code.is_some() && children.exit_after.is_none() => {
-                vec!["children.exitCode needs exitAfter: say when the parent exits".to_owned()]
-            }
-            Kind::Serve(serve) if serve.port == 0 => {
-                vec!["serve.port is 0; say which port, for example 8080".to_owned()]
-            }
-            Kind::Cpu(cpu) if cpu.rlimit_cpu.is_some_and(|limit| limit.ms == 0 || limit.ms % 1000 != 0) => {
-                vec![
-                    "cpu.rlimitCpu must be whole seconds, at least 1s: the kernel counts no finer".to_owned(),
-                ]
-            }
-            Kind::Leak(_)
-            | Kind::Children(_)
-            | Kind::Tmpfs(_)
-            | Kind::PageCache(_)
-            | Kind::IgnoreTerm(_)
-            | Kind::Exit(_)
-            | Kind::Serve(_)
-            | Kind::Cpu(_)
-            | Kind::Idle => Vec::new(),
-        };
-        if self.term_code.is_some() && !matches!(self.on_term, None | Some(OnTerm::Exit)) {
-            problems.push(
-                "termCode has no effect unless SIGTERM makes it exit; remove it, or say onTerm: exit"
-                    .to_owned(),
-            );
-        }
-        if self.ignore_term.is_some() && self.on_term.is_some() {
-            problems.push("ignoreTerm already says what SIGTERM does; remove onTerm".to_owned());
-        }
-        problems
-    }
-
     /// The most memory that it can ever take, in bytes.
     pub fn bound(&self) -> u64 {
         let Ok(kind) = self.kind() else { return 0 };
@@ -364,24 +319,6 @@ impl Workload {
 }
 
 impl Hog {
-    fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        match (self.size, self.stages.is_empty()) {
-            (None, true) => problems.push("hog says no size; say size: 64Mi, or stages".to_owned()),
-            (Some(_), false) => problems.push("hog has both size and stages; keep one of them".to_owned()),
-            (Some(_), true) | (None, false) => {}
-        }
-        if self.rate.is_some() && !self.stages.is_empty() {
-            problems.push(
-                "hog.rate has no effect on stages, which say how long each takes; remove it".to_owned(),
-            );
-        }
-        if self.repeat.is_some() && self.stages.is_empty() {
-            problems.push("hog.repeat has no effect without stages; remove it".to_owned());
-        }
-        problems
-    }
-
     /// How much it holds when.
     pub fn schedule(&self) -> Schedule {
         match self.size {
@@ -403,22 +340,6 @@ mod tests {
 
     fn from(json: &str) -> Result<Workload, serde_json::Error> {
         serde_json::from_str(json)
-    }
-
-    #[test]
-    fn a_workload_does_exactly_one_thing() {
-        assert!(from("{}").unwrap().problems()[0].contains("says nothing to do"));
-        let two = from(r#"{"idle": {}, "hog": {"size": "1Mi"}}"#).unwrap();
-        assert!(two.problems()[0].contains("more than one"));
-        assert_eq!(from(r#"{"hog": {"size": "1Mi"}}"#).unwrap().problems(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn settings_that_contradict_each_other_are_all_reported() {
-        let hog = from(
-            r#"{"hog": {"size": "1Mi", "stages": [{"to": "2Mi", "over": "1s"}], "rate": "1Mi/s"}, "onTerm": "ignore", "termCode": 3}"#,
-        );
-        assert_eq!(hog.unwrap().problems().len(), 3);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! SIGTERM. PID 1 of a namespace has no default action for it (pid_namespaces(7)), so it is always handled here.
+//! SIGTERM. PID 1 of a namespace has no default action for it (`pid_namespaces(7)`), so it is always handled here.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -28,7 +28,7 @@ impl Terminated {
 }
 
 /// Handles SIGTERM from now on, in a thread of its own.
-pub fn install(on_term: OnTerm, code: i32) -> Result<Terminated, String> {
+pub fn install(on_term: OnTerm, code: u8) -> Result<Terminated, String> {
     let terminated = Terminated::default();
     let told = terminated.clone();
     let mut signals = Signals::new([SIGTERM]).map_err(|error| format!("cannot handle SIGTERM: {error}"))?;
@@ -37,7 +37,7 @@ pub fn install(on_term: OnTerm, code: i32) -> Result<Terminated, String> {
         .spawn(move || {
             for _ in &mut signals {
                 match on_term {
-                    OnTerm::Exit => exit(code),
+                    OnTerm::Exit => exit(code.into()),
                     OnTerm::Ignore => {}
                     OnTerm::Start => told.set(),
                 }

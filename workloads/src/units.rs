@@ -105,11 +105,15 @@ impl FromStr for Span {
 /// `number` with an optional decimal fraction, times `unit`, if that is a whole number below 2^63.
 fn decimal(number: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() || fraction.len() > 9 || (number.contains('.') && fraction.is_empty()) {
+    // Parsing alone would take a sign.
+    if !whole.starts_with(|first: char| first.is_ascii_digit())
+        || fraction.len() > 9
+        || (number.contains('.') && fraction.is_empty())
+    {
         return None;
     }
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
-    let value = format!("{whole}{fraction}").parse::<u128>().ok()? * u128::from(unit);
+    let value = format!("{whole}{fraction}").parse::<u128>().ok()?.checked_mul(u128::from(unit))?;
     if value % scale != 0 {
         return None;
     }
@@ -185,7 +189,17 @@ mod tests {
         assert_eq!("1m30s".parse::<Span>(), Ok(Span { ms: 90_000 }));
         assert!("64".parse::<Bytes>().unwrap_err().contains("say 64Mi"));
         assert!("5".parse::<Span>().unwrap_err().contains("say 5s or 5ms"));
-        for bad in ["", "Mi", "-1Mi", "1..5Mi", "1.Mi", "9999999999Ti", "1 Mi"] {
+        for bad in [
+            "",
+            "Mi",
+            "-1Mi",
+            "1..5Mi",
+            "1.Mi",
+            "+1Mi",
+            "9999999999Ti",
+            "99999999999999999999999999999999999999Ti",
+            "1 Mi",
+        ] {
             assert!(bad.parse::<Bytes>().is_err(), "{bad:?}");
         }
         for bad in ["", "s", "1s2", "1.5", "1y"] {

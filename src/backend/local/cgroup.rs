@@ -186,11 +186,12 @@ impl Cgroup {
         }
     }
 
-    /// Sets `memory.oom.group`, as the kubelet does for containers on v2 (`kuberuntime_container_linux.go`), and reads it back.
-    pub fn set_oom_group(&self) -> Option<bool> {
+    /// Sets `memory.oom.group`, as the kubelet does for containers on v2 unless `singleProcessOOMKill` says otherwise
+    /// (`kuberuntime_container_linux.go:calculateLinuxResources`), and reads it back.
+    pub fn set_oom_group(&self, group: bool) -> Option<bool> {
         let file = self.directory.join("memory.oom.group");
         // Read back, whatever became of the write.
-        let _ = fs::write(&file, "1");
+        let _ = fs::write(&file, if group { "1" } else { "0" });
         Some(fs::read_to_string(file).ok()?.trim() == "1")
     }
 

@@ -98,7 +98,7 @@ fn make_cgroup(pod: &PodContext, container: &Container, which: &ContainerRef) ->
     if let Some(limit) = container.limit.or(pod.spec.pod_limit) {
         cgroup.set_limit(limit)?;
     }
-    let oom_group = cgroup.set_oom_group();
+    let oom_group = cgroup.set_oom_group(!pod.single_process_oom_kill);
     let owner = CgroupOwner::Container(which.clone());
     let made =
         CgroupMade { path: cgroup.path.clone(), owner: owner.clone(), limit: cgroup.limit(), oom_group };

@@ -35,6 +35,7 @@ struct Spec {
 pub struct Guardian {
     stdin: tokio::process::ChildStdin,
     child: tokio::process::Child,
+    listener: tokio::task::JoinHandle<()>,
     /// Why everything is to stop, once it is.
     pub alarm: watch::Receiver<Option<String>>,
 }
@@ -49,7 +50,7 @@ impl Guardian {
         helper.stdout.next_line().await.map_err(doing)?;
         let (sender, alarm) = watch::channel(None);
         let Helper { child, stdin, mut stdout } = helper;
-        tokio::spawn(async move {
+        let listener = tokio::spawn(async move {
             let why = match stdout.next_line().await {
                 Ok(Some(line)) => line,
                 Ok(None) | Err(_) => {
@@ -58,12 +59,14 @@ impl Guardian {
             };
             sender.send_replace(Some(why));
         });
-        Ok(Self { stdin, child, alarm })
+        Ok(Self { stdin, child, listener, alarm })
     }
 
     /// Lets it go: everything has been cleaned up.
     pub async fn dismiss(mut self) {
         use tokio::io::AsyncWriteExt as _;
+        // That it ends now is no alarm.
+        self.listener.abort();
         // If it is gone already, so be it.
         let _ = self.stdin.write_all(format!("{FAREWELL}\n").as_bytes()).await;
         drop(self.stdin);
@@ -83,8 +86,7 @@ pub fn main() -> ExitCode {
 }
 
 fn guard() -> io::Result<()> {
-    // Signals that end the harness from a terminal must not end its guardian.
-    rustix::process::setsid()?;
+    // Signals that end the harness from a terminal must not end its guardian, which has a process group of its own.
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, std::sync::Arc::default())?;
     }

@@ -29,6 +29,8 @@ pub struct PodContext {
     pub pause_pid: u32,
     /// The capacity that `oom_score_adj` is computed from.
     pub capacity: u64,
+    /// Whether an OOM kill takes one process instead of its container.
+    pub single_process_oom_kill: bool,
     /// Factor on the restart back-off.
     pub back_off_scale: f64,
     /// Where its containers' output goes.
@@ -167,7 +169,7 @@ fn restarts(policy: RestartPolicy, role: Role, run: RunEnd) -> bool {
     let succeeded = run.end.is_some_and(|end| end.exit_code() == 0);
     match (role, policy) {
         (Role::Sidecar, _) | (Role::Main, RestartPolicy::Always) => true,
-        (Role::Init, RestartPolicy::Never) | (Role::Main, RestartPolicy::Never) => false,
+        (Role::Init | Role::Main, RestartPolicy::Never) => false,
         (Role::Init, RestartPolicy::Always | RestartPolicy::OnFailure)
         | (Role::Main, RestartPolicy::OnFailure) => !succeeded,
     }

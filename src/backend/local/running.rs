@@ -36,6 +36,7 @@ pub struct RunningScenario {
     initial_pid_namespace: bool,
     capacity: u64,
     back_off_scale: f64,
+    single_process_oom_kill: bool,
     pods: Mutex<Vec<RunningPod>>,
     lives: Mutex<JoinSet<()>>,
 }
@@ -70,6 +71,7 @@ impl RunningScenario {
             initial_pid_namespace: backend.initial_pid_namespace,
             capacity: scenario.node.capacity.unwrap_or(backend.memory_total),
             back_off_scale: scenario.back_off_scale,
+            single_process_oom_kill: scenario.node.single_process_oom_kill,
             node,
             pods: Mutex::default(),
             lives: Mutex::default(),
@@ -121,12 +123,9 @@ impl RunningScenario {
         };
         let mut pause =
             Helper::start("__pause", &spec_of_pause).await.map_err(doing("start the pause process"))?;
-        match pause.hear::<Report>().await {
-            Ok(Some(Report::Ready)) => {}
-            Ok(Some(_) | None) | Err(_) => {
-                let (_, said) = pause.output().await.map_err(doing("start the pause process"))?;
-                return Err(BackendError(format!("cannot make the namespaces of pod {name}: {said}")));
-            }
+        if !matches!(pause.hear::<Report>().await, Ok(Some(Report::Ready))) {
+            let (_, said) = pause.output().await.map_err(doing("start the pause process"))?;
+            return Err(BackendError(format!("cannot make the namespaces of pod {name}: {said}")));
         }
         let pause_pid = pause.child.id().unwrap_or(0);
         let context = PodContext {
@@ -136,6 +135,7 @@ impl RunningScenario {
             pause_pid,
             capacity: self.capacity,
             back_off_scale: self.back_off_scale,
+            single_process_oom_kill: self.single_process_oom_kill,
             logs: self.logs.clone(),
             rootless: self.rootless,
             initial_pid_namespace: self.initial_pid_namespace,

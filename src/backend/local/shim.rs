@@ -25,6 +25,8 @@ const LONGEST_LOG: u64 = 1 << 20;
 
 /// `exit137 __shim`.
 pub fn main() -> ExitCode {
+    // What a tracepoint calls the sender of its SIGKILL.
+    let _ = rustix::thread::set_name(c"exit137-shim");
     let mut line = String::new();
     let spec =
         io::stdin().lock().read_line(&mut line).and_then(|_| Ok(serde_json::from_str::<ShimSpec>(&line)?));
@@ -131,12 +133,12 @@ impl Container {
                 self.copy_output();
             }
             if ready.get(1) == Some(&true) {
-                match commands.read() {
-                    Ok(signals) => signals.into_iter().for_each(|signal| self.signal(signal)),
-                    Err(_) => {
-                        self.signal(9);
-                        break;
-                    }
+                let Ok(signals) = commands.read() else {
+                    self.signal(9);
+                    break;
+                };
+                for signal in signals {
+                    self.signal(signal);
                 }
             }
         }

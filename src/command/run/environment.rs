@@ -34,7 +34,9 @@ impl Environment {
         let (jobs, bound) = fitting(scenarios, jobs, free);
         let backend = LocalBackend::prepare(&run, bound).await.map_err(|error| error.to_string())?;
         match Observers::start(&run) {
-            Ok(observers) => Ok(Self { backend: Arc::new(backend), observers, host: host(hierarchy.version), jobs }),
+            Ok(observers) => {
+                Ok(Self { backend: Arc::new(backend), observers, host: host(hierarchy.version), jobs })
+            }
             Err(error) => {
                 backend.tear_down().await;
                 Err(format!("cannot start the observers: {error}"))
@@ -53,7 +55,10 @@ impl Environment {
         drop(self.observers);
         match Arc::into_inner(self.backend) {
             Some(backend) => backend.tear_down().await,
-            None => vec!["something still uses the backend; the guardian removes what is left when exit137 ends".into()],
+            None => vec![
+                "something still uses the backend; the guardian removes what is left when exit137 ends"
+                    .into(),
+            ],
         }
     }
 }
@@ -72,7 +77,8 @@ pub(super) fn lack(scenario: &Scenario) -> Option<String> {
     scenario.requires.iter().find_map(|requirement| match requirement {
         Requirement::Cgroup(version) => {
             let here = Hierarchy::find().map_or(0, |hierarchy| number(hierarchy.version));
-            (here != *version).then(|| format!("needs cgroup v{version}; the memory controller is on v{here} here"))
+            (here != *version)
+                .then(|| format!("needs cgroup v{version}; the memory controller is on v{here} here"))
         }
         Requirement::Cluster => Some("needs a cluster: only a kubelet does this".to_owned()),
         Requirement::Program(program) => {
@@ -81,9 +87,12 @@ pub(super) fn lack(scenario: &Scenario) -> Option<String> {
             (!found).then(|| format!("needs the program {program}, which is not in PATH"))
         }
         Requirement::Root => (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned()),
-        Requirement::DisposableHost => std::env::var_os("EXIT137_DISPOSABLE_HOST")
-            .is_none_or(|value| value != "1")
-            .then(|| "lets the whole machine run out of memory; set EXIT137_DISPOSABLE_HOST=1 in a throw-away VM".to_owned()),
+        Requirement::DisposableHost => {
+            std::env::var_os("EXIT137_DISPOSABLE_HOST").is_none_or(|value| value != "1").then(|| {
+                "lets the whole machine run out of memory; set EXIT137_DISPOSABLE_HOST=1 in a throw-away VM"
+                    .to_owned()
+            })
+        }
     })
 }
 

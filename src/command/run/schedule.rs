@@ -1,6 +1,6 @@
 //! Which trial runs when.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,11 +38,13 @@ pub(super) async fn run_all(
     };
     let mut folders = Vec::new();
     for loaded in scenarios {
-        let folder = artifacts.scenario(&loaded.scenario.name, &loaded.text).map_err(|error| error.to_string())?;
+        let folder =
+            artifacts.scenario(&loaded.scenario.name, &loaded.text).map_err(|error| error.to_string())?;
         folders.push((*loaded, folder));
     }
     let (alone, together): (Vec<_>, Vec<_>) = folders.iter().partition(|(loaded, _)| disturbs(loaded));
-    let trials = (1..=repeat).flat_map(|number| together.iter().map(move |(loaded, folder)| (*loaded, folder, number)));
+    let trials = (1..=repeat)
+        .flat_map(|number| together.iter().map(move |(loaded, folder)| (*loaded, folder, number)));
     stream::iter(trials)
         .map(|(loaded, folder, number)| run_trial(loaded, folder, number, &shared, progress))
         .buffer_unordered(environment.jobs)
@@ -69,7 +71,7 @@ fn disturbs(loaded: &Loaded) -> bool {
 
 async fn run_trial(
     loaded: &Loaded,
-    folder: &PathBuf,
+    folder: &Path,
     number: u32,
     shared: &Shared,
     progress: &Progress,
@@ -107,19 +109,19 @@ struct Follower {
 
 impl Follower {
     fn follow(&mut self, name: &str, observation: &Observation, watch: &Watch, progress: &Progress) {
-        match &observation.fact {
-            Fact::Cgroup(made) => {
-                if let CgroupOwner::Container(_) = made.owner {
-                    self.container = Some((made.path.clone(), made.limit));
-                }
-            }
-            Fact::Started(_) => progress.event(name, RunEvent::Phase("running")),
-            Fact::Stopping(_) => progress.event(name, RunEvent::Phase("stopping")),
-            Fact::Ended(ended) if ended.end.exit_code() == 137 => {
-                self.kills += 1;
-                progress.event(name, RunEvent::Kills(self.kills));
-            }
-            _ => {}
+        if let Fact::Cgroup(made) = &observation.fact
+            && let CgroupOwner::Container(_) = made.owner
+        {
+            self.container = Some((made.path.clone(), made.limit));
+        } else if let Fact::Started(_) = &observation.fact {
+            progress.event(name, RunEvent::Phase("running"));
+        } else if let Fact::Stopping(_) = &observation.fact {
+            progress.event(name, RunEvent::Phase("stopping"));
+        } else if let Fact::Ended(ended) = &observation.fact
+            && ended.end.exit_code() == 137
+        {
+            self.kills += 1;
+            progress.event(name, RunEvent::Kills(self.kills));
         }
         if let Some((path, limit)) = &self.container
             && let Some(usage) = watch.latest_usage(path)

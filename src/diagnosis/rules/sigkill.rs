@@ -69,8 +69,9 @@ pub(in crate::diagnosis) fn kernel(case: &Case<'_>) -> Option<Attribution> {
 fn cpu_used_up(case: &Case<'_>) -> bool {
     let limit = case.start.and_then(|start| start.fact.rlimit_cpu).map(|seconds| seconds * 1_000);
     match (limit, case.cpu_ms) {
-        // Rounding of rusage may leave it a tick short.
-        (Some(limit), Some(used)) => used + 20 >= limit && used <= limit + CPU_SLACK_MS,
+        // The kernel compares time that it counts in ticks, wait status has it to the nanosecond (`thread_group_cputime`):
+        // on a busy machine they were seen to differ by 3 %.
+        (Some(limit), Some(used)) => used + limit / 10 >= limit && used <= limit + CPU_SLACK_MS,
         (_, _) => false,
     }
 }

@@ -18,6 +18,7 @@ pub(super) struct V1 {
     usage: File,
     pub(super) oom_control: File,
     failcnt: Option<File>,
+    memsw_failcnt: Option<File>,
     peak: Option<File>,
     stat: Option<File>,
     kernel: Option<File>,
@@ -33,6 +34,16 @@ pub(super) struct V2 {
     pressure: Option<File>,
 }
 
+impl V1 {
+    /// A charge is counted against memory and swap together first (`memcontrol.c:try_charge_memcg`), so where both have
+    /// the same limit it fails there, and `memory.failcnt` stays 0.
+    fn limit_hits(&self) -> Option<u64> {
+        let of_memory = number(self.failcnt.as_ref());
+        let with_swap = number(self.memsw_failcnt.as_ref());
+        of_memory.map(|hits| hits + with_swap.unwrap_or(0))
+    }
+}
+
 impl Files {
     pub(super) fn open(directory: &Path) -> std::io::Result<Self> {
         let optional = |name: &str| File::open(directory.join(name)).ok();
@@ -41,6 +52,7 @@ impl Files {
                 usage: File::open(directory.join("memory.usage_in_bytes"))?,
                 oom_control: File::open(directory.join("memory.oom_control"))?,
                 failcnt: optional("memory.failcnt"),
+                memsw_failcnt: optional("memory.memsw.failcnt"),
                 peak: optional("memory.max_usage_in_bytes"),
                 stat: optional("memory.stat"),
                 kernel: optional("memory.kmem.usage_in_bytes"),
@@ -72,7 +84,7 @@ impl Files {
                     counters.oom_kill_local = memcg::value(text, "oom_kill");
                 });
                 if full {
-                    counters.max = number(files.failcnt.as_ref());
+                    counters.max = files.limit_hits();
                     counters.peak = number(files.peak.as_ref());
                 }
             }

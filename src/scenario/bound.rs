@@ -1,0 +1,67 @@
+//! The most memory that a scenario can take at once.
+
+use super::{Act, Container, Pod, Program, Role, Scenario};
+
+/// Kernel memory and page tables of a container beside what it is told to take, and as much for a pod's pause process.
+const OVERHEAD: u64 = 2 << 20;
+
+impl Scenario {
+    /// The most memory that it can take at once: what must be free before it may run.
+    pub fn bound(&self) -> u64 {
+        if let Some(memory) = self.node.memory {
+            return memory;
+        }
+        self.pods.iter().fold(0, |sum, pod| {
+            let one = self.pod_bound(pod);
+            sum.saturating_add(one.saturating_mul(u64::from(pod.replicas)))
+        })
+    }
+
+    fn pod_bound(&self, pod: &Pod) -> u64 {
+        let raised = |container: &Container| {
+            let highest = self.resizes(pod, container).map(|(memory, _)| memory).max();
+            container.limit.map(|limit| limit.max(highest.unwrap_or(0)))
+        };
+        let of = |role: Role| {
+            pod.containers.iter().filter(move |container| container.role == role).map(|container| {
+                let taken = match &container.program {
+                    Program::Workload(workload) => workload.bound(),
+                    Program::Command(_) => u64::MAX,
+                };
+                raised(container).map_or(taken, |limit| limit.min(taken)).saturating_add(OVERHEAD)
+            })
+        };
+        let sum = |role: Role| of(role).fold(0, u64::saturating_add);
+        let main = sum(Role::Main).max(of(Role::Init).max().unwrap_or(0));
+        let together = main.saturating_add(sum(Role::Sidecar));
+        let containers = u64::try_from(pod.containers.len()).unwrap_or(u64::MAX);
+        let limit =
+            self.raised_pod_limit(pod).map_or(u64::MAX, |limit| limit.saturating_add(OVERHEAD * containers));
+        together.min(limit).saturating_add(OVERHEAD)
+    }
+
+    /// The limit of the pod's cgroup when every resize has raised it.
+    fn raised_pod_limit(&self, pod: &Pod) -> Option<u64> {
+        let more = pod.containers.iter().fold(0_u64, |sum, container| {
+            let highest =
+                self.resizes(pod, container).filter(|(_, pod_too)| *pod_too).map(|(memory, _)| memory).max();
+            sum.saturating_add(highest.unwrap_or(0).saturating_sub(container.limit.unwrap_or(0)))
+        });
+        pod.cgroup_limit().map(|limit| limit.saturating_add(more))
+    }
+
+    /// What actions set a container's limit to, and whether the pod's too.
+    fn resizes<'a>(
+        &'a self,
+        pod: &'a Pod,
+        container: &'a Container,
+    ) -> impl Iterator<Item = (u64, bool)> + 'a {
+        self.actions.iter().filter_map(move |action| match &action.act {
+            Act::SetLimit { container: selector, memory, pod_too } => {
+                let of_pod = selector.pod == pod.name || pod.replica_names().contains(&selector.pod);
+                (of_pod && selector.container == container.name).then_some((*memory, *pod_too))
+            }
+            Act::Delete { .. } | Act::Kill { .. } => None,
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! From text to a [`Scenario`]: YAML, structure, meaning. Each step reports everything that it finds.
+
+use serde_json::Value;
+
+use super::document::Document;
+use super::problem::{KeyPath, Place, Problem};
+use super::validate::{self, Notes};
+use super::{Scenario, structure, tree};
+
+/// So many problems of a file are shown; nobody reads more.
+const SHOWN: usize = 50;
+
+/// Reads a scenario. `file` is what problems call it; the hash is left to whoever has the file.
+pub fn read(file: &str, text: &str) -> Result<Scenario, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let result = examine(text, &mut |place, path, what, hint| {
+        problems.push(Problem { file: file.to_owned(), place, path, what, hint });
+    });
+    match result {
+        Some(scenario) if problems.is_empty() => Ok(scenario),
+        _ => Err(tidy(problems)),
+    }
+}
+
+type Report<'a> = &'a mut dyn FnMut(Option<Place>, KeyPath, String, String);
+
+fn examine(text: &str, report: Report<'_>) -> Option<Scenario> {
+    let tree = match tree::parse(text) {
+        Ok(tree) => tree,
+        Err(malformed) => {
+            report(malformed.place, KeyPath::default(), malformed.what, malformed.hint.to_owned());
+            return None;
+        }
+    };
+    for (path, place, first) in tree.value.duplicates() {
+        let line = first.map_or_else(|| "above".to_owned(), |first| format!("on line {}", first.line));
+        report(place, path, "is given twice".to_owned(), format!("it is there {line} already; keep one"));
+    }
+    let mut value = tree.value.to_json();
+    drop_empty_in_specs(&mut value);
+    let flaws = structure::flaws(&value);
+    let sound = flaws.is_empty();
+    for flaw in flaws {
+        let place = if flaw.at_key {
+            tree::place_of_key(&tree, &flaw.path)
+        } else {
+            tree::place_of(&tree, &flaw.path)
+        };
+        report(place, flaw.path, flaw.what, flaw.hint);
+    }
+    if !sound {
+        return None;
+    }
+    let document: Document = match serde_json::from_value(value) {
+        Ok(document) => document,
+        Err(error) => {
+            let place = tree::place_of(&tree, &KeyPath::default());
+            report(place, KeyPath::default(), error.to_string(), "see `exit137 schema scenario`".to_owned());
+            return None;
+        }
+    };
+    let mut notes = Notes::default();
+    let scenario = validate::scenario(document, &mut notes);
+    for finding in notes.findings {
+        report(tree::place_of(&tree, &finding.path), finding.path, finding.what, finding.hint);
+    }
+    Some(scenario)
+}
+
+/// In a `PodSpec` an empty value is one that is not there, as in Kubernetes.
+fn drop_empty_in_specs(document: &mut Value) {
+    let pods = document.get_mut("pods").and_then(Value::as_array_mut);
+    for spec in pods.into_iter().flatten().filter_map(|pod| pod.get_mut("spec")) {
+        drop_empty(spec);
+    }
+}
+
+fn drop_empty(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_empty);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_empty),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// In the order of the file, none twice, and not more than anybody reads.
+fn tidy(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort();
+    problems.dedup();
+    let more = problems.len().saturating_sub(SHOWN);
+    problems.truncate(SHOWN);
+    if more > 0 {
+        let file = problems[0].file.clone();
+        let what = format!("and {more} more problems");
+        let hint = "mend the first ones and check again".to_owned();
+        problems.push(Problem { file, place: None, path: KeyPath::default(), what, hint });
+    }
+    problems
+}

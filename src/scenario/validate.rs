@@ -1,0 +1,172 @@
+//! From a well-formed document to a [`Scenario`]: everything that is wrong with its meaning, all at once.
+
+mod actions;
+mod containers;
+mod expect;
+mod pods;
+mod probes;
+mod selectors;
+mod support;
+
+use exit137_workload::Span;
+
+use super::document::Document;
+use super::problem::KeyPath;
+use super::{Node, Observe, Requirement, Scenario};
+use selectors::Selectors;
+
+/// The smallest size that is a mistake: no machine has a pebibyte, and sums of what is smaller cannot overflow.
+const MOST_MEMORY: u64 = 1 << 50;
+
+/// The longest time that is not one.
+const LONGEST_MS: u64 = 24 * 3_600_000;
+
+/// Time for starting and tidying up, when the scenario states no timeout.
+const SPARE_MS: u64 = 30_000;
+
+/// What is noted on the way.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) findings: Vec<Finding>,
+    without_effect: Vec<String>,
+    needs_cluster: bool,
+}
+
+/// Something whose meaning is wrong.
+#[derive(Debug)]
+pub(super) struct Finding {
+    pub(super) path: KeyPath,
+    pub(super) what: String,
+    pub(super) hint: String,
+}
+
+impl Notes {
+    fn problem(&mut self, path: &KeyPath, what: impl Into<String>, hint: impl Into<String>) {
+        self.findings.push(Finding { path: path.clone(), what: what.into(), hint: hint.into() });
+    }
+
+    /// What the workload and the units say: `what is wrong; what to do`.
+    fn problem_with_hint(&mut self, path: &KeyPath, text: &str) {
+        let (what, hint) = text.split_once("; ").or_else(|| text.split_once(": ")).unwrap_or((text, ""));
+        self.problem(path, what, hint);
+    }
+
+    fn without_effect(&mut self, path: &KeyPath, why: &str) {
+        self.without_effect.push(format!("{path}: {why}"));
+    }
+
+    fn needs_cluster(&mut self, path: &KeyPath, why: &str) {
+        self.needs_cluster = true;
+        self.without_effect.push(format!("{path}: needs a cluster: {why}"));
+    }
+
+    /// A time in milliseconds.
+    fn time(&mut self, path: &KeyPath, span: Span) -> u64 {
+        if span.ms > LONGEST_MS {
+            self.problem(path, format!("{span} is longer than a day"), "say at most 24h");
+        }
+        span.ms.min(LONGEST_MS)
+    }
+
+    fn size(&mut self, path: &KeyPath, bytes: u64) -> u64 {
+        if bytes >= MOST_MEMORY {
+            self.problem(path, "is more memory than any machine has", "say less than 1024Ti");
+        }
+        bytes.min(MOST_MEMORY)
+    }
+}
+
+/// Makes a scenario of a document. It is good only if `notes` have no findings afterwards.
+pub(super) fn scenario(document: Document, notes: &mut Notes) -> Scenario {
+    let root = KeyPath::default();
+    let node = node(document.node.as_ref(), notes);
+    let mut requires: Vec<Requirement> =
+        document.requires.iter().filter_map(|text| requirement(text)).collect();
+    let pods = pods::pods(document.pods, &node, notes);
+    let selectors = Selectors::new(&pods);
+    let until = document.observe.until.as_ref();
+    let observe = Observe {
+        for_ms: notes.time(&root.keys("observe.for"), document.observe.at_most),
+        until: until.and_then(|until| actions::until(until, &selectors, &root.keys("observe.until"), notes)),
+        settle_ms: document
+            .observe
+            .settle
+            .map_or(200, |settle| notes.time(&root.keys("observe.settle"), settle)),
+    };
+    if observe.for_ms == 0 {
+        notes.problem(&root.keys("observe.for"), "is no time at all", "say how long to watch: 5s");
+    }
+    let actions = actions::actions(&document.actions, &selectors, observe.for_ms, notes);
+    let cluster = requires.contains(&Requirement::Cluster);
+    let seen = expect::Seen { selectors: &selectors, observe: &observe, cluster };
+    let expect = expect::expect(&document.expect, &seen, notes);
+    if notes.needs_cluster && !cluster {
+        requires.push(Requirement::Cluster);
+    }
+    let watched = observe.for_ms + observe.settle_ms;
+    let timeout_ms = document.timeout.map_or(watched + SPARE_MS, |timeout| {
+        let path = root.key("timeout");
+        let ms = notes.time(&path, timeout);
+        if ms < watched {
+            let what =
+                format!("{timeout} ends before observe.for and observe.settle, {}", Span { ms: watched });
+            notes.problem(&path, what, format!("say at least {}", Span { ms: watched + 1000 }));
+        }
+        ms
+    });
+    Scenario {
+        name: document.metadata.name,
+        description: document.metadata.description,
+        hash: String::new(),
+        requires,
+        node,
+        pods,
+        actions,
+        observe,
+        expect,
+        timeout_ms,
+        back_off_scale: document.back_off.map_or(1.0, |back_off| back_off.scale),
+        without_effect: std::mem::take(&mut notes.without_effect),
+    }
+}
+
+fn node(document: Option<&super::document::Node>, notes: &mut Notes) -> Node {
+    let path = KeyPath::default().key("node");
+    let Some(document) = document else { return Node::default() };
+    let node = Node {
+        memory: document.memory.map(|memory| notes.size(&path.key("memory"), memory.0)),
+        capacity: document.capacity.map(|capacity| notes.size(&path.key("capacity"), capacity.0)),
+        single_process_oom_kill: document.single_process_oom_kill,
+    };
+    if node.memory.is_some_and(|memory| memory < 1 << 20) {
+        notes.problem(&path.key("memory"), "is too little for any pod", "say at least 1Mi");
+    }
+    if node.capacity == Some(0) {
+        notes.problem(
+            &path.key("capacity"),
+            "is 0",
+            "say what the node has, for example 4Gi, or leave it out",
+        );
+    }
+    if let (Some(memory), Some(capacity)) = (node.memory, node.capacity)
+        && memory > capacity
+    {
+        notes.problem(
+            &path.key("memory"),
+            "is more than the node's capacity",
+            "raise capacity, or lower memory",
+        );
+    }
+    node
+}
+
+fn requirement(text: &str) -> Option<Requirement> {
+    Some(match text {
+        "cgroup-v1" => Requirement::Cgroup(1),
+        "cgroup-v2" => Requirement::Cgroup(2),
+        "cluster" => Requirement::Cluster,
+        "root" => Requirement::Root,
+        "disposable-host" => Requirement::DisposableHost,
+        other => Requirement::Program(other.strip_prefix("program:")?.to_owned()),
+    })
+}
