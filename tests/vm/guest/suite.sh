@@ -1,0 +1,74 @@
+# Runs exit137's scenarios in the VM: suite.sh [PART]... (default: all parts, in this order).
+
+KEEP=/disk/keep
+failed=0
+
+# expect_status WANTED COMMAND...: prints what the command prints; its exit status must be the wanted one.
+expect_status() {
+  wanted=$1
+  shift
+  "$@" >/tmp/report 2>/tmp/progress
+  got=$?
+  cat /tmp/report
+  if [ $got != "$wanted" ]; then
+    echo "FAILED: exit status $got instead of $wanted; at the end of standard error:"
+    tail -n 20 /tmp/progress
+    failed=1
+  fi
+}
+
+# A handful, by the names of their files: runs what part says with these.
+paths() {
+  for name; do
+    echo "/scenarios/$name.yaml"
+  done
+}
+
+as_root() {
+  expect_status 0 exit137 run --out $KEEP/as_root
+  sed -n 's/^skipped  *\([^ ]*\)  */\1: /p' /tmp/report >/tmp/skipped
+  if ! diff -u /vm/skips/v2 /tmp/skipped; then
+    echo "FAILED: the skips are not those of tests/skips/v2"
+    failed=1
+  fi
+}
+
+# As a user with a delegated cgroup has it (systemd-run --user --scope -p Delegate=yes), the harness within.
+as_a_user() {
+  delegated=/sys/fs/cgroup/delegated
+  mkdir $delegated $KEEP/as_a_user
+  chown 1000 $delegated $delegated/cgroup.procs $delegated/cgroup.threads $delegated/cgroup.subtree_control \
+    $KEEP/as_a_user
+  # shellcheck disable=SC2046 # a path each
+  expect_status 0 sh -c 'echo 0 >/sys/fs/cgroup/delegated/cgroup.procs && exec su -s /bin/sh user -c "$*"' sh \
+    exit137 run --out $KEEP/as_a_user/run $(paths limit-fast limit-leak limit-headroom pod-limit child-hidden group-kill exit-137)
+}
+
+node_wide() {
+  expect_status 0 env EXIT137_DISPOSABLE_HOST=1 EXIT137_RESERVE=0 exit137 run --no-skips --out $KEEP/node_wide \
+    /scenarios/node-wide.yaml
+}
+
+# A scenario that expects what does not happen: shows that this suite can go red.
+wrong_on_purpose() {
+  expect_status 1 exit137 run --out $KEEP/wrong_on_purpose /vm/scenarios/wrong-on-purpose.yaml
+}
+
+# memory.events and wait status alone must give `high`. Last, because nothing brings the kernel log back.
+without_kmsg_and_tracefs() {
+  umount /sys/kernel/tracing
+  rm /dev/kmsg
+  # shellcheck disable=SC2046
+  expect_status 0 exit137 run --out $KEEP/without_kmsg_and_tracefs \
+    $(paths limit-fast limit-leak pod-limit child-hidden group-kill exit-137)
+}
+
+mkdir -p $KEEP
+[ $# -gt 0 ] || set -- as_root as_a_user node_wide wrong_on_purpose without_kmsg_and_tracefs
+for part; do
+  echo "== $part"
+  $part
+done
+left=$(find /sys/fs/cgroup -type d -name 'exit137-*')
+[ -z "$left" ] || { echo "FAILED: left behind: $left"; failed=1; }
+[ $failed = 0 ]
