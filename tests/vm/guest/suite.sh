@@ -1,5 +1,6 @@
 # Runs exit137's scenarios in the VM: suite.sh [PART]... (default: all parts, in this order).
 
+# Two scenarios at a time (--jobs 2): processors are emulated and few, and scenarios state times.
 KEEP=/disk/keep
 failed=0
 
@@ -24,7 +25,7 @@ paths() {
 }
 
 as_root() {
-  expect_status 0 exit137 run --out $KEEP/as_root
+  expect_status 0 exit137 run --jobs 2 --out $KEEP/as_root
   sed -n 's/^skipped  *\([^ ]*\)  */\1: /p' /tmp/report >/tmp/skipped
   if ! diff -u /vm/skips/v2 /tmp/skipped; then
     echo "FAILED: the skips are not those of tests/skips/v2"
@@ -45,24 +46,24 @@ as_a_user() {
   fi
   # shellcheck disable=SC2046 # a path each
   expect_status 0 sh -c 'echo 0 >/sys/fs/cgroup/delegated/cgroup.procs && exec su -s /bin/sh user -c "$*"' sh \
-    exit137 run --out $KEEP/as_a_user/run $(paths limit-fast limit-leak limit-headroom pod-limit child-hidden group-kill exit-137)
+    exit137 run --jobs 2 --out $KEEP/as_a_user/run $(paths limit-fast limit-leak limit-headroom pod-limit child-hidden group-kill exit-137)
 }
 
 node_wide() {
-  expect_status 0 env EXIT137_DISPOSABLE_HOST=1 EXIT137_RESERVE=0 exit137 run --no-skips --out $KEEP/node_wide \
+  expect_status 0 env EXIT137_DISPOSABLE_HOST=1 EXIT137_RESERVE=0 exit137 run --jobs 2 --no-skips --out $KEEP/node_wide \
     /scenarios/node-wide.yaml
 }
 
 # A scenario that expects what does not happen: shows that this suite can go red.
 wrong_on_purpose() {
-  expect_status 1 exit137 run --out $KEEP/wrong_on_purpose /vm/scenarios/wrong-on-purpose.yaml
+  expect_status 1 exit137 run --jobs 2 --out $KEEP/wrong_on_purpose /vm/scenarios/wrong-on-purpose.yaml
 }
 
 # The kernel log gone, root otherwise (as_a_user has neither it nor tracefs). Last, because nothing brings it back.
 without_kmsg() {
   rm /dev/kmsg
   # shellcheck disable=SC2046
-  expect_status 0 exit137 run --out $KEEP/without_kmsg \
+  expect_status 0 exit137 run --jobs 2 --out $KEEP/without_kmsg \
     $(paths limit-fast limit-leak pod-limit child-hidden group-kill exit-137)
 }
 
