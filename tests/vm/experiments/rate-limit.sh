@@ -16,6 +16,7 @@ done
 wait_for '[ $(event storm oom_kill) = 40 ]'
 seen "40 kills: $(lines 'oom-kill:constraint') summary lines, $(lines 'invoked oom-killer') headers, $(lines 'Killed process') 'Killed process', $(trace | grep -c mark_victim) mark_victim"
 claim "'Killed process' is printed for each" "$(lines 'Killed process')" = 40
-claim 'mark_victim fires for each' "$(trace | grep -c mark_victim)" = 40
+# It fires without a kill too, for a process that is exiting already (oom_kill.c, out_of_memory, oom_kill_process).
+claim 'mark_victim fires for each, and can fire oftener' "$(trace | grep -c mark_victim)" -ge 40
 claim 'the summary is printed for some only' "$(lines 'oom-kill:constraint')" -lt 40
 remove_cgroup storm

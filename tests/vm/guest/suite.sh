@@ -1,0 +1,78 @@
+# Runs exit137's scenarios in the VM: suite.sh [PART]... (default: all parts, in this order).
+
+# Two scenarios at a time (--jobs 2): processors are emulated and few, and scenarios state times.
+KEEP=/disk/keep
+failed=0
+
+# expect_status WANTED COMMAND...: the command's exit status must be the wanted one. Its report comes after its progress.
+expect_status() {
+  wanted=$1
+  shift
+  timeout -k 10 600 "$@" >/tmp/report
+  got=$?
+  cat /tmp/report
+  if [ $got != "$wanted" ]; then
+    echo "FAILED: exit status $got instead of $wanted"
+    failed=1
+  fi
+}
+
+# A handful, by the names of their files: runs what part says with these.
+paths() {
+  for name; do
+    echo "/scenarios/$name.yaml"
+  done
+}
+
+as_root() {
+  expect_status 0 exit137 run --jobs 2 --out $KEEP/as_root
+  sed -n 's/^skipped  *\([^ ]*\)  */\1: /p' /tmp/report >/tmp/skipped
+  if ! diff -u /vm/skips/v2 /tmp/skipped; then
+    echo "FAILED: the skips are not those of tests/skips/v2"
+    failed=1
+  fi
+}
+
+# As a user with a delegated cgroup has it (systemd-run --user --scope -p Delegate=yes), the harness within. There is neither
+# kernel log (Debian sets kernel.dmesg_restrict) nor tracefs: memory.events and wait status alone must give `high`.
+as_a_user() {
+  delegated=/sys/fs/cgroup/delegated
+  mkdir $delegated $KEEP/as_a_user
+  chown 1000 $delegated $delegated/cgroup.procs $delegated/cgroup.threads $delegated/cgroup.subtree_control \
+    $KEEP/as_a_user
+  if su -s /bin/sh user -c 'dd if=/dev/kmsg count=0 2>/dev/null || ls /sys/kernel/tracing/events 2>/dev/null'; then
+    echo "FAILED: the user can read the kernel log or the trace, so this part would prove nothing"
+    failed=1
+  fi
+  # shellcheck disable=SC2046 # a path each
+  expect_status 0 sh -c 'echo 0 >/sys/fs/cgroup/delegated/cgroup.procs && exec su -s /bin/sh user -c "$*"' sh \
+    exit137 run --jobs 2 --out $KEEP/as_a_user/run $(paths limit-fast limit-leak limit-headroom pod-limit child-hidden group-kill exit-137)
+}
+
+node_wide() {
+  expect_status 0 env EXIT137_DISPOSABLE_HOST=1 EXIT137_RESERVE=0 exit137 run --jobs 2 --no-skips --out $KEEP/node_wide \
+    /scenarios/node-wide.yaml
+}
+
+# A scenario that expects what does not happen: shows that this suite can go red.
+wrong_on_purpose() {
+  expect_status 1 exit137 run --jobs 2 --out $KEEP/wrong_on_purpose /vm/scenarios/wrong-on-purpose.yaml
+}
+
+# The kernel log gone, root otherwise (as_a_user has neither it nor tracefs). Last, because nothing brings it back.
+without_kmsg() {
+  rm /dev/kmsg
+  # shellcheck disable=SC2046
+  expect_status 0 exit137 run --jobs 2 --out $KEEP/without_kmsg \
+    $(paths limit-fast limit-leak pod-limit child-hidden group-kill exit-137)
+}
+
+mkdir -p $KEEP
+[ $# -gt 0 ] || set -- as_root as_a_user node_wide wrong_on_purpose without_kmsg
+for part; do
+  echo "== $part"
+  $part
+done
+left=$(find /sys/fs/cgroup -type d -name 'exit137-*')
+[ -z "$left" ] || { echo "FAILED: left behind: $left"; failed=1; }
+[ $failed = 0 ]
