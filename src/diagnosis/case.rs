@@ -187,6 +187,15 @@ impl<'a> Case<'a> {
         flagged || said || own.is_some_and(|path| !self.rises(path, Counter::GroupKills).is_empty())
     }
 
+    /// Whether its cgroup counted the death of one process in a single group kill. The chosen victim counts twice, however many
+    /// members die with it (docs/cgroup-v2.md), and the main process is always a member: so it was that one.
+    pub(super) fn alone_in_group_kill(&self) -> bool {
+        let Some(path) = self.levels.get(&Level::Container) else { return false };
+        let groups: u64 = self.rises(path, Counter::GroupKills).iter().map(|rise| rise.by).sum();
+        let kills: u64 = self.late_rises().iter().map(|rise| rise.by).sum();
+        groups == 1 && (1..=2).contains(&kills) && self.kills_counted()
+    }
+
     /// Whether no process but the main one was ever seen in it.
     pub(super) fn single_process(&self) -> bool {
         let seen = self.timeline.processes.iter().filter(|process| process.fact.container == *self.container);

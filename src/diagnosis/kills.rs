@@ -147,10 +147,11 @@ fn settle(timeline: &Timeline, pid: u32, mut draft: Draft) -> Option<Kill> {
     }
     let (_, moment, source) = *draft.moments.iter().min_by(|a, b| a.0.cmp(&b.0).then(a.1.sort_order(b.1)))?;
     let at = Stamped { moment, source };
-    let group = group_of(timeline, pid, (from, to));
+    let chosen_in = chosen_in(timeline, pid, (from, to));
     let context =
         signal.map(|signal| signal.fact.sender_comm.clone()).or_else(|| header(timeline, pid, (from, to)));
-    let owner = owner(timeline, pid, at.moment, draft.task_memcg.as_deref().or(group.as_deref()));
+    let owner = owner(timeline, pid, at.moment, draft.task_memcg.as_deref().or(chosen_in.as_deref()));
+    let group = chosen_in.or_else(|| member_of(timeline, pid, &owner, (from, to)));
     draft.evidence.sort_unstable();
     draft.evidence.dedup();
     Some(Kill {
@@ -179,28 +180,36 @@ fn header(timeline: &Timeline, pid: u32, near: (u64, u64)) -> Option<String> {
         .map(|header| header.fact.clone())
 }
 
-/// `Tasks in CGROUP are going to be killed` follows the first victim's `Killed process` and goes before the others'
-/// (`oom_kill.c:oom_kill_process`), until the next header, summary or a second later.
-fn group_of(timeline: &Timeline, pid: u32, near: (u64, u64)) -> Option<String> {
-    timeline.groups.between(near.0, near.1 + SECOND).find_map(|group| {
+/// The group that this victim was chosen in: `Tasks in CGROUP are going to be killed` follows the chosen victim's
+/// `Killed process` directly, since one lock serialises all OOM kills (`oom_kill.c:oom_kill_process` under `oom_lock`).
+fn chosen_in(timeline: &Timeline, pid: u32, near: (u64, u64)) -> Option<String> {
+    let chosen = |group: &&Seen<String>| {
         let begin = group.at.middle();
-        let next = timeline
-            .summaries
-            .iter()
-            .map(|summary| summary.at.middle())
-            .chain(timeline.invoked.iter().map(|header| header.at.middle()))
-            .filter(|next| *next > begin)
-            .min()
-            .unwrap_or(u64::MAX);
-        let first = timeline.killed.iter().rfind(|killed| killed.at.middle() <= begin);
-        let chosen =
-            first.is_some_and(|killed| killed.fact.pid == pid && begin - killed.at.middle() <= SECOND);
-        let member = timeline.killed.between(near.0, near.1).any(|killed| {
-            let at = killed.at.middle();
-            killed.fact.pid == pid && at > begin && at < next && at - begin <= SECOND
-        });
-        (chosen || member).then(|| group.fact.clone())
-    })
+        let before = timeline.killed.iter().rfind(|killed| order(killed) < order(group));
+        before.is_some_and(|killed| killed.fact.pid == pid && begin - killed.at.middle() <= SECOND)
+    };
+    timeline.groups.between(near.0, near.1 + SECOND).find(chosen).map(|group| group.fact.clone())
+}
+
+/// The group that this victim died in without having been chosen. The others' `Killed process` follow the group's line, and
+/// the next OOM kill's may follow those without any line between, so the order alone says nothing of whose they are: the
+/// victim must be known to be in that cgroup.
+fn member_of(timeline: &Timeline, pid: u32, owner: &Owner, near: (u64, u64)) -> Option<String> {
+    let Owner::Container(container) = owner else { return None };
+    let own = &timeline.container_path(container)?.fact.path;
+    let followed = |group: &&Seen<String>| {
+        let begin = group.at.middle();
+        timeline.killed.between(near.0, near.1).any(|killed| {
+            killed.fact.pid == pid && order(killed) > order(group) && killed.at.middle() - begin <= SECOND
+        })
+    };
+    let groups = timeline.groups.between(near.0.saturating_sub(SECOND), near.1);
+    groups.filter(|group| lies_in(own, &group.fact)).find(followed).map(|group| group.fact.clone())
+}
+
+/// The kernel log's own order; its stamps are whole microseconds.
+fn order<T>(seen: &Seen<T>) -> (u64, u64) {
+    (seen.at.middle(), seen.sequence)
 }
 
 /// A path says for certain. A PID says it only where it was that container's when the kill happened.

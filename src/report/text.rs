@@ -131,6 +131,9 @@ pub fn details(trial: &TrialReport) -> String {
     for reason in &trial.reasons {
         let _ = writeln!(out, "{reason}");
     }
+    for note in &trial.notes {
+        let _ = writeln!(out, "note: {note}");
+    }
     let unsure = trial.terminations.iter().filter_map(|termination| {
         let attribution = termination.attribution.as_ref()?;
         (attribution.confidence < Confidence::High).then_some((&termination.container, attribution))

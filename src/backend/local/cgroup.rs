@@ -39,6 +39,9 @@ pub struct Cgroup {
     pub path: String,
 }
 
+/// The cgroup that this process moves into where its own is to have children.
+pub const HARNESS_LEAF: &str = "exit137-harness";
+
 /// How often an end that takes time is looked for, and for how long.
 const RETRIES: u32 = 200;
 const RETRY: std::time::Duration = std::time::Duration::from_millis(5);
@@ -90,13 +93,14 @@ impl Hierarchy {
     }
 
     fn base_v2(&self) -> Result<Cgroup, BackendError> {
-        let mut path = self.own.as_str();
+        let own = self.without_leaf();
+        let mut path = own;
         loop {
             let cgroup = self.at(path);
             if cgroup.delegate_memory().is_ok() {
                 return Ok(cgroup);
             }
-            if path == self.own && cgroup.make_room().is_ok() && cgroup.delegate_memory().is_ok() {
+            if path == own && cgroup.make_room().is_ok() && cgroup.delegate_memory().is_ok() {
                 return Ok(cgroup);
             }
             path = match path.rsplit_once('/') {
@@ -109,6 +113,24 @@ impl Hierarchy {
             "no cgroup above {} lets this user make memory cgroups; run as root, or as\n  systemd-run --user --scope -p Delegate=yes exit137 run",
             self.own
         )))
+    }
+
+    /// Where this process was before it made room for others' cgroups.
+    fn without_leaf(&self) -> &str {
+        let parent = self.own.strip_suffix(HARNESS_LEAF).and_then(|path| path.strip_suffix('/'));
+        parent.map_or(self.own.as_str(), |path| if path.is_empty() { "/" } else { path })
+    }
+
+    /// Goes back to where this process was before it made room, if it did, and removes the leaf.
+    pub fn leave_room(&self) -> io::Result<()> {
+        let (before, leaf) = (self.at(self.without_leaf()), self.at(&self.own));
+        if before == leaf || leaf.processes()? != [std::process::id()] {
+            return Ok(());
+        }
+        // A cgroup with processes in it cannot delegate; another run below it keeps it from being taken back.
+        fs::write(before.directory.join("cgroup.subtree_control"), "-memory")?;
+        fs::write(before.directory.join("cgroup.procs"), "0")?;
+        leaf.remove()
     }
 
     fn at(&self, path: &str) -> Cgroup {
@@ -156,7 +178,7 @@ impl Cgroup {
         if self.processes()? != [std::process::id()] {
             return Err(io::Error::other("other processes are here too"));
         }
-        let leaf = self.make_child("exit137-harness")?;
+        let leaf = self.make_child(HARNESS_LEAF)?;
         fs::write(leaf.directory.join("cgroup.procs"), "0")
     }
 
@@ -298,6 +320,15 @@ mod tests {
         let found = Hierarchy::from_proc(v2, "0::/user.slice/x.scope\n").unwrap();
         assert_eq!((found.version, found.own.as_str()), (Version::V2, "/user.slice/x.scope"));
         assert_eq!(Hierarchy::from_proc("", "0::/\n"), None);
+    }
+
+    #[test]
+    fn a_process_that_has_made_room_still_belongs_where_it_was() {
+        let at =
+            |own: &str| Hierarchy { version: Version::V2, mount: "/sys/fs/cgroup".into(), own: own.into() };
+        assert_eq!(at("/user/exit137-harness").without_leaf(), "/user");
+        assert_eq!(at("/exit137-harness").without_leaf(), "/");
+        assert_eq!(at("/user").without_leaf(), "/user");
     }
 
     #[test]

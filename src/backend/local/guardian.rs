@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::admission;
-use super::cgroup::{Cgroup, Version};
+use super::cgroup::{Cgroup, Hierarchy, Version};
 use super::gc;
 use super::helper::Helper;
 use crate::backend::BackendError;
@@ -110,6 +110,8 @@ fn guard() -> io::Result<()> {
             stdin.lock().read_line(&mut said)?;
             if said.trim_end() != FAREWELL {
                 gc::reclaim(&spec.run, &cgroup);
+                // It was started from within the harness's own cgroup, and is now alone in it.
+                let _ = Hierarchy::find().map(|hierarchy| hierarchy.leave_room());
             }
             return Ok(());
         }

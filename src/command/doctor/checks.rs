@@ -56,6 +56,8 @@ fn place() -> Check {
             made.remove().map_err(|error| format!("{}: {error}", made.directory.display()))?;
             Ok(base.directory)
         });
+    // What could not be taken back is what the next run uses.
+    let _ = Hierarchy::find().map(|hierarchy| hierarchy.leave_room());
     match tried {
         Ok(directory) => Check::ok(NAME, format!("cgroups can be made in {}", directory.display())),
         Err(why) => Check::blocking(

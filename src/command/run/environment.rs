@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
 use crate::backend::local::cgroup::{Hierarchy, Version};
@@ -27,6 +28,7 @@ impl Environment {
         for what in tokio::task::spawn_blocking(gc::collect).await.map_err(|error| error.to_string())?.gone {
             tracing::warn!("removed what a killed run left behind: {what}");
         }
+        raise_file_limit();
         let hierarchy = Hierarchy::find().map_err(|error| error.to_string())?;
         let base = hierarchy.base().map_err(|error| error.to_string())?;
         let run = gc::new_run_name();
@@ -54,7 +56,12 @@ impl Environment {
         // Their threads are joined and the trace instance is removed.
         drop(self.observers);
         match Arc::into_inner(self.backend) {
-            Some(backend) => backend.tear_down().await,
+            Some(backend) => {
+                let mut left_behind = backend.tear_down().await;
+                left_behind
+                    .extend(leave_room().err().map(|error| format!("the harness's own cgroup: {error}")));
+                left_behind
+            }
             None => vec![
                 "something still uses the backend; the guardian removes what is left when exit137 ends"
                     .into(),
@@ -63,9 +70,25 @@ impl Environment {
     }
 }
 
+fn leave_room() -> std::io::Result<()> {
+    Hierarchy::find().map_or(Ok(()), |hierarchy| hierarchy.leave_room())
+}
+
+/// Each container takes a dozen open files of ours; the usual soft limit of 1024 is for programs that use select(2).
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays at {:?}", limit.current);
+    }
+}
+
 /// How many at a time fit into what is free, and what the largest of them take together at most.
 fn fitting(scenarios: &[&Loaded], jobs: usize, free: u64) -> (usize, u64) {
-    let mut bounds: Vec<u64> = scenarios.iter().map(|loaded| loaded.scenario.bound()).collect();
+    // A scenario that is there to use up the whole machine promises to leave nothing; it runs alone.
+    let takes_all = |loaded: &&&Loaded| loaded.scenario.requires.contains(&Requirement::DisposableHost);
+    let admitted = scenarios.iter().filter(|loaded| !takes_all(loaded));
+    let mut bounds: Vec<u64> = admitted.map(|loaded| loaded.scenario.bound()).collect();
     bounds.sort_unstable_by(|a, b| b.cmp(a));
     let take = |jobs: usize| bounds.iter().take(jobs).sum::<u64>();
     let jobs = (1..=jobs.max(1)).rev().find(|jobs| take(*jobs) <= free).unwrap_or(1);

@@ -39,7 +39,7 @@ pub(in crate::diagnosis) fn main_process(case: &Case<'_>) -> Option<Attribution>
         return None;
     }
     let kill = case.main_kill?;
-    if case.killed_as_group() && chosen_may_be_another(case, kill) {
+    if case.killed_as_group() && !case.alone_in_group_kill() && chosen_may_be_another(case, kill) {
         return Some(
             case.undetermined(
                 "An OOM group kill took the container, and whose process was chosen first is not known."
@@ -55,7 +55,7 @@ pub(in crate::diagnosis) fn main_process(case: &Case<'_>) -> Option<Attribution>
 /// Counters and the wait status alone: the container's cgroup counted a kill that nobody named, and it was the main
 /// process's because there was no other process, or because the kernel is known to have sent it a SIGKILL.
 ///
-/// With other processes about, the counter cannot tell an OOM kill of the main process from a hidden child's with a
+/// With other processes about, and without a group kill that counted but one, the counter cannot tell an OOM kill of the main process from a hidden child's with a
 /// `kill -9` a moment later; then this rule does not match.
 pub(in crate::diagnosis) fn by_counters(case: &Case<'_>) -> Option<Attribution> {
     if case.failed.is_some() || case.sigkilled() == Some(false) || case.main_kill.is_some() {
@@ -68,7 +68,7 @@ pub(in crate::diagnosis) fn by_counters(case: &Case<'_>) -> Option<Attribution> 
     if excluded || case.unnamed_kills() == 0 {
         return None;
     }
-    if by_kernel != Some(true) && !case.single_process() {
+    if by_kernel != Some(true) && !case.single_process() && !case.alone_in_group_kill() {
         return None;
     }
     let rise = case.late_rises().into_iter().next_back()?;

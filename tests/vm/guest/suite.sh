@@ -45,8 +45,12 @@ as_a_user() {
     failed=1
   fi
   # shellcheck disable=SC2046 # a path each
-  expect_status 0 sh -c 'echo 0 >/sys/fs/cgroup/delegated/cgroup.procs && exec su -s /bin/sh user -c "$*"' sh \
-    exit137 run --jobs 2 --out $KEEP/as_a_user/run $(paths limit-fast limit-leak limit-headroom pod-limit child-hidden group-kill exit-137)
+  as_user='echo 0 >/sys/fs/cgroup/delegated/cgroup.procs && exec su -s /bin/sh user -c "$*"'
+  # shellcheck disable=SC2046
+  expect_status 0 sh -c "$as_user" sh exit137 run --jobs 2 --out $KEEP/as_a_user/run \
+    $(paths limit-fast limit-leak limit-headroom pod-limit child-hidden exit-137)
+  # Counters say that several processes died in a group kill, not which was chosen: inconclusive is the honest answer.
+  expect_status 5 sh -c "$as_user" sh exit137 run --out $KEEP/as_a_user/group /scenarios/group-kill.yaml
 }
 
 node_wide() {
