@@ -31,7 +31,7 @@ fn check(bound: &Bound, container: &str, summary: &MemorySummary, notes: &mut No
             notes.mismatch(
                 format!("bound on {container}"),
                 bound.text.clone(),
-                format!("{value}"),
+                shown(bound.measure, value, summary.limit),
                 Vec::new(),
             );
         }
@@ -39,6 +39,20 @@ fn check(bound: &Bound, container: &str, summary: &MemorySummary, notes: &mut No
         (None, Some(_)) => {
             notes.reasons.push(format!("{container}: {}: there is nothing to compare with", bound.text));
         }
+    }
+}
+
+/// A measured value as a person reads it.
+fn shown(measure: Measure, value: f64, limit: Option<u64>) -> String {
+    match measure {
+        Measure::Peak | Measure::P95 | Measure::WorkingSet => {
+            let size = format!("{:.1} MiB", value / f64::from(1 << 20));
+            #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+            let share = limit.map(|limit| format!(", {:.1}% of limit", value / limit as f64 * 100.0));
+            size + &share.unwrap_or_default()
+        }
+        Measure::PressureFull | Measure::PressureSome => format!("{value}%"),
+        Measure::Refaults | Measure::LimitHits => format!("{value}"),
     }
 }
 

@@ -1,0 +1,148 @@
+//! The README says what is so: its pictures are what the program prints of recorded runs, its tables are the program's own
+//! words, its files exist and are valid. `EXIT137_UPDATE_README=1 cargo test --test readme` writes the pictures anew.
+#![expect(clippy::unwrap_used, reason = "a test's helper may fail it")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use exit137::cause::Cause;
+use exit137::exit_status::HELP;
+use exit137::loader;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).unwrap()
+}
+
+/// A marked block: what the mark names, and the lines in the fence below it.
+struct Block {
+    kind: String,
+    names: String,
+    start: usize,
+    end: usize,
+    indent: String,
+}
+
+fn blocks(text: &str) -> Vec<Block> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut blocks = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let Some(mark) = line.strip_prefix("<!-- ").and_then(|mark| mark.strip_suffix(" -->")) else {
+            continue;
+        };
+        let (kind, names) = mark.split_once(": ").unwrap();
+        let fence = lines[index + 1];
+        let indent = fence[..fence.find("```").unwrap()].to_owned();
+        let close = format!("{indent}```");
+        let length = lines[index + 2..].iter().position(|line| *line == close).unwrap();
+        let (start, end) = (index + 2, index + 2 + length);
+        blocks.push(Block { kind: kind.to_owned(), names: names.to_owned(), start, end, indent });
+    }
+    assert!(blocks.len() >= 3);
+    blocks
+}
+
+/// What the block should hold.
+fn content(block: &Block) -> String {
+    match block.kind.as_str() {
+        "file" => fs::read_to_string(root().join(&block.names)).unwrap(),
+        "picture" => {
+            let output = Command::new(env!("CARGO_BIN_EXE_exit137"))
+                .args(["report", "--color", "never"])
+                .arg(root().join(&block.names))
+                .output()
+                .unwrap();
+            let command =
+                if block.names.ends_with("checkout") { "exit137 run checkout.yaml" } else { "exit137 run" };
+            format!("$ {command}\n{}", String::from_utf8(output.stdout).unwrap())
+        }
+        other => unreachable!("{other}"),
+    }
+}
+
+/// Long lines of evidence are cut, as a terminal would.
+fn shown(content: &str, indent: &str) -> String {
+    let mut shown = String::new();
+    for line in content.trim_end().lines() {
+        let line = if line.chars().count() > 150 {
+            line.chars().take(149).collect::<String>() + "…"
+        } else {
+            line.to_owned()
+        };
+        writeln!(shown, "{}", format!("{indent}{line}").trim_end()).unwrap();
+    }
+    shown
+}
+
+#[test]
+fn its_pictures_and_files_are_what_the_program_prints() {
+    let text = readme();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for block in blocks(&text).iter().rev() {
+        let wanted = shown(&content(block), &block.indent);
+        lines.splice(block.start..block.end, wanted.lines().map(str::to_owned));
+    }
+    let wanted = lines.join("\n") + "\n";
+    if std::env::var_os("EXIT137_UPDATE_README").is_some() {
+        fs::write(root().join("README.md"), &wanted).unwrap();
+    }
+    assert!(readme() == wanted, "the README has drifted; see the top of this test for how to write it anew");
+}
+
+#[test]
+fn its_first_scenario_is_valid() {
+    loader::load(&[root().join("docs/examples/checkout.yaml")]).unwrap();
+}
+
+#[test]
+fn it_names_every_cause_and_every_detail() {
+    let text = readme();
+    for cause in Cause::ALL {
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{cause}` |")));
+        let row = row.unwrap_or_else(|| unreachable!("no row for {cause}"));
+        for detail in cause.details() {
+            let told = row.contains(&format!("`{detail}`"));
+            assert!(told, "{cause} does not name {detail}");
+        }
+    }
+}
+
+#[test]
+fn its_exit_statuses_are_those_of_the_help() {
+    let text = readme();
+    for line in HELP.lines().filter(|line| line.starts_with("  ")) {
+        let (status, meaning) = line.trim().split_once(' ').unwrap();
+        let row = format!("| {status} | {} |", meaning.trim());
+        assert!(text.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn every_command_and_target_that_it_names_exists() {
+    let text = readme();
+    let help = Command::new(env!("CARGO_BIN_EXE_exit137")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for command in ["run", "check", "report", "doctor", "schema", "gc"] {
+        assert!(text.contains(&format!("| `exit137 {command}")), "{command}");
+        assert!(help.contains(&format!("\n  {command} ")), "{command}");
+    }
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    for (at, _) in text.match_indices("`make ") {
+        let target = text[at + 6..].split(['`', ' ']).next().unwrap();
+        assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
+    }
+}
+
+#[test]
+fn every_file_that_it_links_exists() {
+    let text = readme();
+    for (at, _) in text.match_indices("](") {
+        let target = text[at + 2..].split(')').next().unwrap();
+        assert!(target.starts_with("http") || root().join(target).exists(), "{target}");
+    }
+}
