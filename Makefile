@@ -23,7 +23,7 @@ lint: ## formatting and lints
 
 deny: ## licences, bans and sources of the dependencies
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked --target-dir target/tools cargo-deny
-	$(CARGO) deny --offline check licenses bans sources
+	$(CARGO) deny check licenses bans sources
 
 fuzz: ## hostile input for the three parsers, for a bounded number of rounds
 	EXIT137_FUZZ_ITERATIONS=200000 $(CARGO) test --locked --test 'hostile*'
