@@ -6,7 +6,8 @@ use exit137::evidence::{
     End, Fact, KernelKilled, Moment, Observation, Source, SourceState, StopReason, VictimMarked,
 };
 
-use crate::laws::{judge, without};
+use crate::ablation::without;
+use crate::laws::judge;
 use crate::stream::{At, Log, MIB, Plan, Run, Stream};
 
 const KILLED: End = End::Signaled(9);

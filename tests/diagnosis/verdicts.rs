@@ -9,7 +9,8 @@ use exit137::scenario::{
 };
 use exit137::statistics::MemorySummaries;
 
-use crate::laws::{judge, without};
+use crate::ablation::without;
+use crate::laws::judge;
 use crate::stream::{At, Log, MIB, Plan, Stream};
 
 fn app() -> ContainerSelector {
