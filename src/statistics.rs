@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
 use crate::diagnosis::{MemoryAtDeath, Termination};
-use crate::evidence::{CgroupOwner, ContainerRef, Counters, Fact, Observation, Sample};
+use crate::evidence::{CgroupOwner, ContainerRef, Counters, End, Fact, Observation, Sample};
 
 /// Percentiles are kept in KiB with two significant digits: 1 % of error in some 50 KiB per container.
 const UNIT: u64 = 1024;
@@ -200,7 +200,9 @@ impl MemorySummaries {
             let counted = limit.or(domain);
             return MemoryAtDeath { usage: counted, limit: counted };
         }
-        let died = termination.killed_at.or(termination.ended_at);
+        // What a SIGKILL frees is gone before the end is noticed: without the kill's moment nothing is known.
+        let by_itself = termination.end.and_then(End::sigkilled) == Some(false);
+        let died = termination.killed_at.or(termination.ended_at.filter(|_| by_itself));
         let usage = died.and_then(|died| self.usage_at(container, died.moment.latest()));
         MemoryAtDeath { usage, limit }
     }
@@ -261,6 +263,7 @@ fn worst(known: Option<f64>, new: Option<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnosis::Stamped;
     use crate::evidence::{Breakdown, CgroupMade, Moment, Source};
 
     const MIB: u64 = 1 << 20;
@@ -319,6 +322,26 @@ mod tests {
         assert_eq!(memory.usage_at(&app(), 9_000_000), None);
         assert_eq!(memory.usage_at(&app(), 29_000_000), Some(10 * MIB));
         assert_eq!(memory.usage_at(&app(), 31_000_000), Some(12 * MIB));
+    }
+
+    #[test]
+    fn without_the_moment_of_a_sigkill_memory_at_death_is_not_known() {
+        let mut memory = watched();
+        memory.sample(&reading(10, 60));
+        let ended = |end, killed_at| Termination {
+            container: app(),
+            end: Some(end),
+            started_at: None,
+            killed_at,
+            ended_at: Some(Stamped { moment: Moment::exactly(20_000_000), source: Source::Runtime }),
+            attribution: None,
+            limit: None,
+            request: None,
+        };
+        let killed_at = Some(Stamped { moment: Moment::exactly(15_000_000), source: Source::Trace });
+        assert_eq!(memory.at_death(&ended(End::Signaled(9), killed_at)).usage, Some(60 * MIB));
+        assert_eq!(memory.at_death(&ended(End::Signaled(9), None)).usage, None);
+        assert_eq!(memory.at_death(&ended(End::Exited(1), None)).usage, Some(60 * MIB));
     }
 
     #[test]
