@@ -57,7 +57,8 @@ fn dying(observations: &[Observation], of: Source, at: u64) -> Vec<Observation> 
 /// Moments at which to let a source die: at each quarter of the record, and just around the kills and ends.
 fn moments(observations: &[Observation], findings: &Findings) -> Vec<u64> {
     let of_sources = |seen: &&Observation| matches!(seen.fact, Fact::Source(SourceState::Present { .. }));
-    let first = observations.iter().filter(of_sources).map(|seen| seen.moment.latest()).max().unwrap_or(0) + 1;
+    let first =
+        observations.iter().filter(of_sources).map(|seen| seen.moment.latest()).max().unwrap_or(0) + 1;
     let last = observations.iter().map(|seen| seen.moment.latest()).max().unwrap_or(first);
     let mut moments: Vec<u64> = (0..4).map(|quarter| first + (last - first) / 4 * quarter).collect();
     // Of many ends alike a few say it all.
@@ -143,7 +144,7 @@ fn pairs() -> Vec<Vec<Source>> {
 
 fn none(mut wrong: Vec<String>) {
     let count = wrong.len();
-    wrong.truncate(600);
+    wrong.truncate(6);
     assert!(wrong.is_empty(), "{count}:\n{}", wrong.join("\n\n"));
 }
 
@@ -176,7 +177,8 @@ fn a_source_that_dies_in_a_canned_stream_never_yields_another_cause() {
             for taken in pairs().into_iter().filter(|taken| taken.len() == 1) {
                 let part = judge(&dying(&observations, taken[0], at));
                 let broken = violations(&whole, &part, &taken);
-                wrong.extend(broken.into_iter().map(|what| format!("{name}, {taken:?} dies at {at}: {what}")));
+                wrong
+                    .extend(broken.into_iter().map(|what| format!("{name}, {taken:?} dies at {at}: {what}")));
             }
         }
     }
@@ -212,7 +214,8 @@ fn a_source_that_dies_in_a_recorded_run_never_yields_another_cause_and_never_a_p
             for taken in pairs().into_iter().filter(|taken| taken.len() == 1) {
                 let less = dying(&run.kept.observations, taken[0], at);
                 let broken = violations(&whole, &judge(&less), &taken);
-                wrong.extend(broken.into_iter().map(|what| format!("{name}, {taken:?} dies at {at}: {what}")));
+                wrong
+                    .extend(broken.into_iter().map(|what| format!("{name}, {taken:?} dies at {at}: {what}")));
                 let report = run.report(less, &[]);
                 if report.outcome != Outcome::Inconclusive {
                     let (outcome, why) = (report.outcome, &report.mismatches);

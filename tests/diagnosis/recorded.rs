@@ -25,8 +25,7 @@ pub struct Recorded {
 impl Recorded {
     /// What the trial comes to with these observations instead; readings of memory are the memory cgroups'.
     pub fn report(&self, observations: Vec<Observation>, without: &[Source]) -> TrialReport {
-        let samples =
-            if without.contains(&Source::Memcg) { Vec::new() } else { self.kept.samples.clone() };
+        let samples = if without.contains(&Source::Memcg) { Vec::new() } else { self.kept.samples.clone() };
         trial::report(&self.scenario, 1, &Kept { observations, samples, damage: Vec::new() })
     }
 }
@@ -35,8 +34,10 @@ impl Recorded {
 pub fn recorded() -> &'static [Recorded] {
     static ALL: LazyLock<Vec<Recorded>> = LazyLock::new(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded/v1");
-        let mut names: Vec<String> =
-            fs::read_dir(folder.as_path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = fs::read_dir(folder.as_path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         let read = |name: String| {
             let scenario = loader::load_kept(&folder.join(&name).join("scenario.yaml")).unwrap();
@@ -72,11 +73,20 @@ fn a_recorded_run_is_judged_as_it_was() {
     let mut text = String::new();
     for run in recorded() {
         let report = run.report(run.kept.observations.clone(), &[]);
-        assert_eq!(report.outcome, Outcome::Passed, "{}: {:?} {:?}", run.name, report.mismatches, report.reasons);
+        assert_eq!(
+            report.outcome,
+            Outcome::Passed,
+            "{}: {:?} {:?}",
+            run.name,
+            report.mismatches,
+            report.reasons
+        );
         let mut lines: Vec<_> = summary(&judge(&run.kept.observations)).lines().map(str::to_owned).collect();
         lines.sort();
         writeln!(text, "{}", run.name).unwrap();
-        lines.iter().for_each(|line| writeln!(text, "{line}").unwrap());
+        for line in lines {
+            writeln!(text, "{line}").unwrap();
+        }
     }
     insta::assert_snapshot!("recorded_v1", text);
 }
