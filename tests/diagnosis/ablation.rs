@@ -37,7 +37,7 @@ pub fn without(observations: &[Observation], sources: &[Source]) -> Vec<Observat
 }
 
 /// The record as it would be had this source died at this nanosecond: what it had not stated by then it never states.
-fn dying(observations: &[Observation], of: Source, at: u64) -> Vec<Observation> {
+pub fn dying(observations: &[Observation], of: Source, at: u64) -> Vec<Observation> {
     let about = |seen: &Observation| match &seen.fact {
         Fact::Source(state) => state.of() == of,
         _ => seen.source == of,
@@ -195,7 +195,8 @@ fn taking_sources_away_from_a_recorded_run_never_yields_another_cause() {
             let less = without(&run.kept.observations, &taken);
             let broken = violations(&whole, &judge(&less), &taken);
             wrong.extend(broken.into_iter().map(|what| format!("{name} without {taken:?}: {what}")));
-            let report = run.report(less, &taken);
+            let until = if taken.contains(&Source::Memcg) { 0 } else { u64::MAX };
+            let report = run.report(less, until);
             if !matches!(report.outcome, Outcome::Passed | Outcome::Inconclusive) {
                 wrong.push(format!("{name} without {taken:?} fails: {:#?}", report.mismatches));
             }
@@ -216,7 +217,8 @@ fn a_source_that_dies_in_a_recorded_run_never_yields_another_cause_and_never_a_p
                 let broken = violations(&whole, &judge(&less), &taken);
                 wrong
                     .extend(broken.into_iter().map(|what| format!("{name}, {taken:?} dies at {at}: {what}")));
-                let report = run.report(less, &[]);
+                let until = if taken == [Source::Memcg] { at } else { u64::MAX };
+                let report = run.report(less, until);
                 if report.outcome != Outcome::Inconclusive {
                     let (outcome, why) = (report.outcome, &report.mismatches);
                     wrong.push(format!("{name}, {taken:?} dies at {at}: {outcome:?} {why:#?}"));

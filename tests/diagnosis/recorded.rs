@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use exit137::artifacts;
 use exit137::diagnosis::Findings;
-use exit137::evidence::{Observation, Source};
+use exit137::evidence::Observation;
 use exit137::loader;
 use exit137::report::TrialReport;
 use exit137::report::model::Outcome;
@@ -23,9 +23,9 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// What the trial comes to with these observations instead; readings of memory are the memory cgroups'.
-    pub fn report(&self, observations: Vec<Observation>, without: &[Source]) -> TrialReport {
-        let samples = if without.contains(&Source::Memcg) { Vec::new() } else { self.kept.samples.clone() };
+    /// What the trial comes to with these observations instead, and readings of memory up to this nanosecond.
+    pub fn report(&self, observations: Vec<Observation>, until: u64) -> TrialReport {
+        let samples = self.kept.samples.iter().filter(|sample| sample.at < until).cloned().collect();
         trial::report(&self.scenario, 1, &Kept { observations, samples, damage: Vec::new() })
     }
 }
@@ -72,7 +72,7 @@ fn summary(findings: &Findings) -> String {
 fn a_recorded_run_is_judged_as_it_was() {
     let mut text = String::new();
     for run in recorded() {
-        let report = run.report(run.kept.observations.clone(), &[]);
+        let report = run.report(run.kept.observations.clone(), u64::MAX);
         assert_eq!(
             report.outcome,
             Outcome::Passed,
