@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 EXIT137 := $(TARGET)/release/exit137
 
-.PHONY: run build test lint deny fuzz accuracy crash bench test-vm install clean
+.PHONY: run build test lint deny fuzz accuracy record crash bench test-vm install clean
 
 run: build ## build, then run every scenario that ships
 	$(EXIT137) run
@@ -28,8 +28,15 @@ deny: ## licences, bans and sources of the dependencies
 fuzz: ## hostile input for the three parsers, for a bounded number of rounds
 	EXIT137_FUZZ_ITERATIONS=200000 $(CARGO) test --locked --test 'hostile*'
 
-accuracy: build ## 20 repeats of the suite against the committed truth table
-	tests/accuracy/run
+REPEATS ?= 20
+accuracy: build ## REPEATS trials of every scenario against the committed truth table
+	REPEATS=$(REPEATS) $(CARGO) test --release --locked --test accuracy -- --nocapture
+
+record: build ## run every scenario that ships and keep the records that the diagnosis' tests judge again
+	rm -rf target/recorded && $(EXIT137) run --out target/recorded
+	rm -rf tests/recorded/v1 && mkdir -p tests/recorded && cp -r target/recorded tests/recorded/v1
+	rm tests/recorded/v1/report.json tests/recorded/v1/junit.xml
+	INSTA_UPDATE=always $(CARGO) test --locked --test diagnosis recorded
 
 ROUNDS ?= 100
 crash: ## kill -9 of the harness at ROUNDS moments of a run; nothing may be left behind

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
 use crate::diagnosis::{MemoryAtDeath, Termination};
-use crate::evidence::{CgroupOwner, ContainerRef, Counters, Fact, Observation, Sample};
+use crate::evidence::{
+    CgroupOwner, ContainerRef, Counters, End, Fact, Observation, Sample, Source, SourceState,
+};
 
 /// Percentiles are kept in KiB with two significant digits: 1 % of error in some 50 KiB per container.
 const UNIT: u64 = 1024;
@@ -63,6 +65,8 @@ pub struct MemorySummaries {
     limits: BTreeMap<String, u64>,
     pods: BTreeMap<String, String>,
     pod_hits: BTreeMap<String, u64>,
+    /// When the readings ended before the run did.
+    lost_at: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -107,6 +111,10 @@ impl MemorySummaries {
             Fact::Counters(counters) => self.count(counters),
             Fact::LimitChanged(change) if change.refused.is_none() => {
                 self.limits.insert(change.cgroup.clone(), change.to);
+            }
+            Fact::Source(SourceState::Lost { of: Source::Memcg, .. }) => {
+                let at = observation.moment.earliest();
+                self.lost_at = Some(self.lost_at.map_or(at, |known| known.min(at)));
             }
             Fact::LimitChanged(_)
             | Fact::Host(_)
@@ -184,6 +192,9 @@ impl MemorySummaries {
 
     /// The last reading at or before a nanosecond of boot time.
     pub fn usage_at(&self, container: &ContainerRef, at: u64) -> Option<u64> {
+        if self.lost_at.is_some_and(|lost| lost < at) {
+            return None;
+        }
         let readings = &self.containers.get(container)?.readings;
         let after = readings.partition_point(|(time, _)| *time <= at);
         readings.get(after.checked_sub(1)?).map(|(_, usage)| *usage)
@@ -200,7 +211,9 @@ impl MemorySummaries {
             let counted = limit.or(domain);
             return MemoryAtDeath { usage: counted, limit: counted };
         }
-        let died = termination.killed_at.or(termination.ended_at);
+        // What a SIGKILL frees is gone before the end is noticed: without the kill's moment nothing is known.
+        let by_itself = termination.end.and_then(End::sigkilled) == Some(false);
+        let died = termination.killed_at.or(termination.ended_at.filter(|_| by_itself));
         let usage = died.and_then(|died| self.usage_at(container, died.moment.latest()));
         MemoryAtDeath { usage, limit }
     }
@@ -261,7 +274,8 @@ fn worst(known: Option<f64>, new: Option<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::{Breakdown, CgroupMade, Moment, Source};
+    use crate::diagnosis::Stamped;
+    use crate::evidence::{Breakdown, CgroupMade, Moment};
 
     const MIB: u64 = 1 << 20;
 
@@ -319,6 +333,34 @@ mod tests {
         assert_eq!(memory.usage_at(&app(), 9_000_000), None);
         assert_eq!(memory.usage_at(&app(), 29_000_000), Some(10 * MIB));
         assert_eq!(memory.usage_at(&app(), 31_000_000), Some(12 * MIB));
+    }
+
+    #[test]
+    fn without_the_moment_of_a_sigkill_or_readings_until_then_memory_at_death_is_not_known() {
+        let mut memory = watched();
+        memory.sample(&reading(10, 60));
+        let ended = |end, killed_at| Termination {
+            container: app(),
+            end: Some(end),
+            started_at: None,
+            killed_at,
+            ended_at: Some(Stamped { moment: Moment::exactly(20_000_000), source: Source::Runtime }),
+            attribution: None,
+            limit: None,
+            request: None,
+        };
+        let killed_at = Some(Stamped { moment: Moment::exactly(15_000_000), source: Source::Trace });
+        assert_eq!(memory.at_death(&ended(End::Signaled(9), killed_at)).usage, Some(60 * MIB));
+        assert_eq!(memory.at_death(&ended(End::Signaled(9), None)).usage, None);
+        assert_eq!(memory.at_death(&ended(End::Exited(1), None)).usage, Some(60 * MIB));
+        memory.observe(&Observation {
+            sequence: 1,
+            source: Source::Memcg,
+            moment: Moment::exactly(12_000_000),
+            raw: None,
+            fact: Fact::Source(SourceState::Lost { of: Source::Memcg, reason: "died".to_owned() }),
+        });
+        assert_eq!(memory.at_death(&ended(End::Signaled(9), killed_at)).usage, None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::evidence::{
 };
 
 /// An exit may follow a kill by this much and still be its consequence (causes.md section 7, R3).
-const CONSEQUENCE: u64 = 5 * SECOND;
+pub(super) const CONSEQUENCE: u64 = 5 * SECOND;
 
 /// What the rules look at.
 #[derive(Debug)]

@@ -19,6 +19,8 @@ pub struct Findings {
     pub starts: Vec<(ContainerRef, u32)>,
     /// How the sources did.
     pub sources: Vec<SourceHealth>,
+    /// OOM kills of processes that the evidence gives to nobody.
+    pub unowned_kills: u32,
     /// Things worth a line that change no cause: a refused limit, a failed action, a foreign OOM nearby.
     pub notes: Vec<String>,
 }

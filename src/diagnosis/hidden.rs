@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::case::Case;
+use super::case::{CONSEQUENCE, Case};
 use super::counters::Counter;
 use super::kills::{Kill, Owner};
 use super::timeline::Timeline;
@@ -45,10 +45,19 @@ pub(super) fn hidden_kills(
     let spoken_for: BTreeSet<u64> = cause.iter().flat_map(|cause| cause.evidence.iter().copied()).collect();
     let named = own
         .iter()
+        .filter(|kill| outlived(timeline, container, kill.at.moment))
         .filter(|kill| Some(kill.pid) != main && (main.is_some() || !undetermined))
         .filter(|kill| !kill.evidence.iter().any(|sequence| spoken_for.contains(sequence)))
         .map(|kill| named(container, kill));
     named.chain(unnamed(timeline, container, own.len(), ended)).collect()
+}
+
+/// Whether the runtime would have told of an end that a kill at this moment brought about: it told of the end, or it
+/// watched for as long as an end can follow. Otherwise the kill may be what ended the container.
+fn outlived(timeline: &Timeline, container: &ContainerRef, at: Moment) -> bool {
+    let torn = timeline.torn_down(container).map_or(u64::MAX, |stop| stop.at.earliest());
+    let to = at.latest().saturating_add(CONSEQUENCE).min(torn);
+    timeline.ends.contains_key(container) || timeline.watched(Source::Runtime, at.latest(), to)
 }
 
 fn named(container: &ContainerRef, kill: &Kill) -> HiddenKill {
@@ -80,8 +89,11 @@ fn unnamed(timeline: &Timeline, container: &ContainerRef, named: usize, ended: E
     let torn = timeline.torn_down(container).map(|stop| stop.at.middle());
     let named = u64::try_from(named).unwrap_or(u64::MAX).saturating_add(told_by_the_end(ended));
     let rises = log.rises(Counter::Kills, Some(made.at));
-    let rises: Vec<_> =
-        rises.into_iter().filter(|rise| torn.is_none_or(|torn| rise.at.earliest() < torn)).collect();
+    let rises: Vec<_> = rises
+        .into_iter()
+        .filter(|rise| torn.is_none_or(|torn| rise.at.earliest() < torn))
+        .filter(|rise| outlived(timeline, container, rise.at))
+        .collect();
     let counted: u64 = rises.iter().map(|rise| rise.by).sum();
     let left = counted.saturating_sub(named);
     let last: Option<(Moment, u64)> = rises.last().map(|rise| (rise.at, rise.evidence));

@@ -40,6 +40,8 @@ pub(super) fn settle(timeline: &Timeline) -> Findings {
         at(a).cmp(&at(b)).then(a.container.cmp(&b.container))
     });
     findings.starts = starts(&runs);
+    let unowned = kills.iter().filter(|kill| kill.owner == Owner::Unknown).count();
+    findings.unowned_kills = u32::try_from(unowned).unwrap_or(u32::MAX);
     findings.notes = notes(timeline, &kills, &runs);
     findings
 }

@@ -10,7 +10,8 @@ pub(super) struct SourceLog {
     complete: bool,
     ended: Option<(Moment, String)>,
     gaps: Vec<(Moment, u64)>,
-    /// The last nanosecond at which it stated anything: until then it was alive.
+    /// Until then it had stated all that it saw. A fact that is an interval began to be looked for at its beginning, and
+    /// others from the same look may have been lost with the source.
     last_stated: u64,
 }
 
@@ -18,7 +19,7 @@ impl SourceLog {
     /// It stated a fact.
     pub(super) fn stated(&mut self, observation: &Observation) {
         if !matches!(observation.fact, Fact::Source(_)) {
-            self.last_stated = self.last_stated.max(observation.moment.latest());
+            self.last_stated = self.last_stated.max(observation.moment.earliest());
         }
     }
 
@@ -87,4 +88,28 @@ impl SourceLog {
 fn overlaps(gap: Moment, from: u64, to: u64) -> bool {
     let reach = if gap.uncertainty() == 0 { 5_000_000_000 } else { 0 };
     gap.earliest().saturating_sub(reach) <= to && gap.latest() >= from
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::Source;
+
+    #[test]
+    fn a_look_that_began_before_a_moment_does_not_vouch_for_it() {
+        let notified = |from, to| Observation {
+            sequence: 0,
+            source: Source::Memcg,
+            moment: Moment::between(from, to),
+            raw: None,
+            fact: Fact::OomNotified { cgroup: "/node/web".to_owned() },
+        };
+        let mut log = SourceLog::default();
+        log.state(Moment::exactly(0), &SourceState::Present { of: Source::Memcg });
+        // The same look may have seen more, and the source died before it could say so.
+        log.stated(&notified(90, 105));
+        assert!(!log.watched(50, 100));
+        log.stated(&notified(105, 115));
+        assert!(log.watched(50, 100));
+    }
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Findings;
+use crate::cause::Cause;
 use crate::evidence::{ContainerRef, Source};
 use crate::scenario::{ContainerSelector, Expect, Pod};
 use crate::statistics::MemorySummaries;
@@ -168,11 +169,11 @@ fn restarts(judged: &Judged<'_>, notes: &mut Notes) {
 /// OOM kills that no status shows: those that are expected, and no others.
 fn hidden_kills(judged: &Judged<'_>, notes: &mut Notes) {
     let kills = &judged.findings.hidden_kills;
-    // One of these would have shown it; with none of them "nothing was seen" says nothing.
-    let watched =
-        [Source::Memcg, Source::Kmsg, Source::Trace].iter().any(|source| watched(judged.findings, *source));
-    if !watched {
-        notes.reasons.push("hidden OOM kills: no source watched for them to the end".to_owned());
+    let all_known = every_kill_known(judged.findings);
+    if !all_known {
+        notes
+            .reasons
+            .push("hidden OOM kills: nothing that tells whose they were watched to the end".to_owned());
     }
     let mut expected_in = Vec::new();
     for expected in &judged.expect.hidden_kills {
@@ -180,10 +181,18 @@ fn hidden_kills(judged: &Judged<'_>, notes: &mut Notes) {
             let name = expected.container.container.clone();
             let own: Vec<_> = kills.iter().filter(|kill| is(&kill.container, &pod, &name)).collect();
             let count = u32::try_from(own.len()).unwrap_or(u32::MAX);
-            if !(expected.min..=expected.max).contains(&count) && (watched || count > expected.max) {
-                let what = format!("hidden OOM kills in {pod}/{name}");
+            let what = format!("hidden OOM kills in {pod}/{name}");
+            // One that is wanting may be what an end was that nothing settles.
+            let unsettled = judged.findings.terminations.iter().any(|end| {
+                let cause = end.attribution.as_ref().map(|found| found.cause);
+                is(&end.container, &pod, &name) && cause == Some(Cause::Undetermined)
+            });
+            let sure = all_known && judged.runtime_watched() && !unsettled;
+            if count > expected.max || (count < expected.min && sure) {
                 let evidence = own.iter().flat_map(|kill| kill.attribution.evidence.clone()).collect();
                 notes.mismatch(what, range(expected.min, expected.max), count.to_string(), evidence);
+            } else if count < expected.min {
+                notes.reasons.push(format!("{what}: only {count} are known"));
             }
             expected_in.push((pod, name));
         }
@@ -199,6 +208,13 @@ fn hidden_kills(judged: &Judged<'_>, notes: &mut Notes) {
             );
         }
     }
+}
+
+/// Whether no OOM kill in the scenario can have been missed: the cgroups count each, and where the kernel or a tracepoint
+/// names the victims, whose each was must be known.
+fn every_kill_known(findings: &Findings) -> bool {
+    let named = [Source::Kmsg, Source::Trace].iter().any(|source| watched(findings, *source));
+    watched(findings, Source::Memcg) || (named && findings.unowned_kills == 0)
 }
 
 /// A source that died makes the verdict inconclusive, never silently poorer. One that was absent from the start has

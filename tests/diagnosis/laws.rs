@@ -1,11 +1,13 @@
 //! What holds for every stream, whatever happened in it.
 
 use exit137::cause::{Cause, Confidence};
-use exit137::diagnosis::{Attribution, Diagnosis, Findings, Termination};
-use exit137::evidence::{Fact, Observation, Source, SourceState};
+use exit137::diagnosis::{Diagnosis, Findings, Termination};
+use exit137::evidence::{CgroupOwner, ContainerRef, Fact, Observation, Source};
 use proptest::prelude::*;
 
+use crate::ablation::without;
 use crate::canned::{Canned, all};
+use crate::recorded::{Recorded, recorded};
 use crate::stream::{At, Log, Plan, Stream};
 
 pub fn judge(observations: &[Observation]) -> Findings {
@@ -14,29 +16,6 @@ pub fn judge(observations: &[Observation]) -> Findings {
         diagnosis.observe(observation);
     }
     diagnosis.finish()
-}
-
-/// The record as it would be without these sources.
-pub fn without(observations: &[Observation], sources: &[Source]) -> Vec<Observation> {
-    let mut kept = Vec::new();
-    for seen in observations {
-        let mut seen = seen.clone();
-        if let Fact::Source(state) = &seen.fact
-            && sources.contains(&state.of())
-        {
-            if matches!(state, SourceState::Present { .. }) {
-                let reason = "taken away".to_owned();
-                seen.fact = Fact::Source(SourceState::Absent { of: state.of(), reason });
-                seen.source = Source::Harness;
-                kept.push(seen);
-            }
-            continue;
-        }
-        if !sources.contains(&seen.source) {
-            kept.push(seen);
-        }
-    }
-    kept
 }
 
 #[test]
@@ -57,72 +36,6 @@ fn every_canned_stream_is_explained_by_what_was_brought_about() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-}
-
-fn explained<'a>(findings: &'a Findings, like: &Termination) -> Option<&'a Termination> {
-    findings.terminations.iter().find(|t| t.container == like.container)
-}
-
-/// What the law allows an attribution to become when sources are taken away.
-fn allowed(before: Option<&Attribution>, after: Option<&Attribution>, taken: &[Source]) -> bool {
-    let names = |after: &Attribution| after.missing.iter().any(|missing| taken.contains(&missing.source));
-    match (before, after) {
-        (None, None) => true,
-        (_, Some(after)) if after.cause == Cause::Undetermined => {
-            names(after) || before.is_some_and(|before| before.cause == Cause::Undetermined)
-        }
-        (Some(before), Some(after)) => {
-            let same =
-                before.cause == after.cause && (after.detail.is_none() || before.detail == after.detail);
-            let equal = before.confidence == after.confidence && before.detail == after.detail;
-            let less = after.confidence < before.confidence && names(after);
-            same && (equal || less)
-        }
-        (_, _) => false,
-    }
-}
-
-#[test]
-fn taking_away_any_one_or_two_sources_never_yields_another_cause() {
-    let takeable: Vec<Source> = Source::ALL.into_iter().filter(|s| *s != Source::Harness).collect();
-    let mut wrong = Vec::new();
-    for Canned { name, observations, .. } in all() {
-        let whole = judge(&observations);
-        for (n, one) in takeable.iter().enumerate() {
-            for other in &takeable[n..] {
-                let taken = [*one, *other];
-                let part = judge(&without(&observations, &taken));
-                if taken.contains(&Source::Runtime) {
-                    let said = part.notes.iter().any(|note| note.contains("runtime"));
-                    if !part.terminations.is_empty() || !part.hidden_kills.is_empty() || !said {
-                        wrong.push(format!("{name} without {taken:?}: {part:#?}"));
-                    }
-                    continue;
-                }
-                for before in &whole.terminations {
-                    let after = explained(&part, before);
-                    let (before, after) =
-                        (before.attribution.as_ref(), after.and_then(|t| t.attribution.as_ref()));
-                    if !allowed(before, after, &taken) {
-                        wrong.push(format!("{name} without {taken:?}: {before:#?} became {after:#?}"));
-                    }
-                }
-                let new = part.terminations.iter().filter(|t| explained(&whole, t).is_none());
-                for invented in new {
-                    let cause = invented.attribution.as_ref().map(|a| a.cause);
-                    if cause != Some(Cause::Undetermined) {
-                        wrong.push(format!("{name} without {taken:?} invented {invented:#?}"));
-                    }
-                }
-                if part.hidden_kills.len() > whole.hidden_kills.len() {
-                    wrong.push(format!("{name} without {taken:?} hid {:#?}", part.hidden_kills));
-                }
-            }
-        }
-    }
-    let count = wrong.len();
-    wrong.truncate(6);
-    assert!(wrong.is_empty(), "{count}:\n{}", wrong.join("\n\n"));
 }
 
 #[test]
@@ -193,6 +106,85 @@ proptest! {
             (ends, findings.hidden_kills.iter().filter(|k| ours(&k.container.pod)).count())
         };
         prop_assert_eq!(mine(judge(&both)), mine(judge(observations)));
+    }
+
+    #[test]
+    fn the_order_in_which_a_recorded_run_arrives_does_not_matter(seed in any::<prop::sample::Index>(), keys in prop::collection::vec(any::<u32>(), 600)) {
+        let run = seed.get(recorded());
+        let mut shuffled: Vec<_> = run.kept.observations.iter().enumerate().collect();
+        shuffled.sort_by_key(|(n, _)| keys[n % keys.len()]);
+        let shuffled: Vec<Observation> = shuffled.into_iter().map(|(_, seen)| seen.clone()).collect();
+        prop_assert_eq!(judge(&shuffled), judge(&run.kept.observations), "{}", run.name);
+    }
+
+    #[test]
+    fn what_another_recorded_run_did_at_the_same_time_does_not_matter(one in any::<prop::sample::Index>(), other in any::<prop::sample::Index>()) {
+        let (run, other) = (one.get(recorded()), other.get(recorded()));
+        let mut both = run.kept.observations.clone();
+        both.extend(beside(run, other));
+        let mine = |mut findings: Findings| {
+            findings.terminations.retain(|end| !end.container.pod.starts_with("other-"));
+            findings.hidden_kills.retain(|kill| !kill.container.pod.starts_with("other-"));
+            (findings.terminations, findings.hidden_kills)
+        };
+        prop_assert_eq!(mine(judge(&both)), mine(judge(&run.kept.observations)), "{} beside {}", run.name, other.name);
+    }
+}
+
+/// What `other` saw, as if its pods were one scenario with those of `run`, under other names. Both were recorded on one
+/// host by one program: what the kernel said to both is said once.
+fn beside(run: &Recorded, other: &Recorded) -> Vec<Observation> {
+    if run.name == other.name {
+        return Vec::new();
+    }
+    let said: std::collections::BTreeSet<&str> =
+        run.kept.observations.iter().filter_map(|seen| seen.raw.as_deref()).collect();
+    let theirs = other.kept.observations.iter().filter(|seen| {
+        let new = seen.raw.as_deref().is_none_or(|raw| !said.contains(raw));
+        new && !matches!(seen.fact, Fact::Host(_) | Fact::Source(_) | Fact::Finished(_))
+    });
+    theirs
+        .cloned()
+        .map(|mut seen| {
+            seen.sequence += 1_000_000;
+            rename(&mut seen.fact);
+            seen
+        })
+        .collect()
+}
+
+fn rename(fact: &mut Fact) {
+    let other = |pod: &mut String| pod.insert_str(0, "other-");
+    let container = |of: &mut ContainerRef| other(&mut of.pod);
+    match fact {
+        Fact::Cgroup(made) => match &mut made.owner {
+            CgroupOwner::Container(of) => container(of),
+            CgroupOwner::Pod { pod } | CgroupOwner::Pause { pod } => other(pod),
+            CgroupOwner::Node | CgroupOwner::Qos { .. } => {}
+        },
+        Fact::Started(of) => container(&mut of.container),
+        Fact::StartFailed(of) => container(&mut of.container),
+        Fact::Ended(of) => container(&mut of.container),
+        Fact::Process(of) => container(&mut of.container),
+        Fact::ProbeFailed(of) => container(&mut of.container),
+        Fact::Stopping(of) => container(&mut of.container),
+        Fact::RuntimeSignal { container: of, .. } => container(of),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_recorded_run_that_is_judged_while_it_goes_on_is_judged_the_same_in_the_end() {
+    for run in recorded() {
+        let mut online = Diagnosis::default();
+        for (n, observation) in run.kept.observations.iter().enumerate() {
+            online.observe(observation);
+            // Often enough to be asked in the middle of everything, rarely enough to be done soon.
+            if n % 23 == 0 {
+                let _ = online.finish();
+            }
+        }
+        assert_eq!(online.finish(), judge(&run.kept.observations), "{}", run.name);
     }
 }
 

@@ -9,8 +9,10 @@
     reason = "tables of streams read best as tables, and a helper of a test may fail it"
 )]
 
+mod ablation;
 mod canned;
 mod laws;
+mod recorded;
 mod rules;
 mod stream;
 mod verdicts;

@@ -6,7 +6,8 @@ use exit137::evidence::{
     End, Fact, KernelKilled, Moment, Observation, Source, SourceState, StopReason, VictimMarked,
 };
 
-use crate::laws::{judge, without};
+use crate::ablation::without;
+use crate::laws::judge;
 use crate::stream::{At, Log, MIB, Plan, Run, Stream};
 
 const KILLED: End = End::Signaled(9);
@@ -90,6 +91,38 @@ fn counters_alone_do_not_choose_between_a_childs_oom_and_a_kill_of_the_main_proc
         assert_eq!(only(&findings).cause, Cause::Undetermined);
         assert!(findings.hidden_kills.is_empty(), "the counted kill may have been the main process's");
     }
+}
+
+#[test]
+fn a_process_that_the_runtime_had_to_kill_long_after_a_counted_kill_was_not_its_victim() {
+    let observations = played(2, |s, run| {
+        let unseen = s.child(run);
+        s.oom(run, unseen, At::Container, Log::Whole, &[]);
+        s.stop(run, StopReason::Delete, 1_000);
+        s.wait(1_000).runtime_kill(run);
+        s.end(run, KILLED);
+    });
+    let less: Vec<_> = without(&observations, &[Source::Kmsg, Source::Trace])
+        .into_iter()
+        .filter(|seen| !matches!(seen.fact, Fact::Process(_)))
+        .collect();
+    assert_ne!(only(&judge(&less)).cause, Cause::ContainerOom);
+}
+
+#[test]
+fn a_kill_is_not_called_hidden_where_the_runtime_fell_silent_before_it_could_tell_of_an_end() {
+    let observations = played(2, |s, run| {
+        let child = s.child(run);
+        s.oom(run, child, At::Container, Log::Whole, &[]);
+        s.end(run, End::Exited(137));
+    });
+    let silent: Vec<_> = observations
+        .into_iter()
+        .filter(|seen| {
+            !matches!(seen.fact, Fact::Ended(_) | Fact::Source(SourceState::Complete { of: Source::Runtime }))
+        })
+        .collect();
+    assert_eq!(judge(&silent).hidden_kills, []);
 }
 
 #[test]

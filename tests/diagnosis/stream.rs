@@ -367,7 +367,8 @@ impl Stream {
     /// It is decided to stop it, and SIGTERM goes out.
     pub fn stop(&mut self, run: &Run, reason: StopReason, grace_ms: u64) {
         let stopping = Stopping { container: run.container.clone(), reason, grace_ms };
-        self.see(Source::Kubelet, Fact::Stopping(stopping));
+        let over = reason == StopReason::TearDown;
+        self.see(if over { Source::Harness } else { Source::Kubelet }, Fact::Stopping(stopping));
         self.runtime_signal(run, 15, 0);
     }
 

@@ -9,7 +9,8 @@ use exit137::scenario::{
 };
 use exit137::statistics::MemorySummaries;
 
-use crate::laws::{judge, without};
+use crate::ablation::{dying, without};
+use crate::laws::judge;
 use crate::stream::{At, Log, MIB, Plan, Stream};
 
 fn app() -> ContainerSelector {
@@ -193,6 +194,22 @@ fn hidden_kills_are_expected_or_a_failure() {
 }
 
 #[test]
+fn a_hidden_kill_that_could_have_been_missed_is_not_called_absent() {
+    let hidden = |s: &mut Stream, run: &crate::stream::Run| {
+        let child = s.child(run);
+        s.oom(run, child, At::Container, Log::NoSummary, &[]);
+        s.wait(50);
+    };
+    let hidden_kills = vec![ExpectedHiddenKills { container: app(), min: 1, max: 1 }];
+    let expect = Expect { hidden_kills, ..Expect::default() };
+    // Of a PID in the kernel log alone nobody says whose it was; without the runtime nobody says what was a child.
+    for taken in [[Source::Memcg, Source::Trace], [Source::Runtime, Source::Runtime]] {
+        let verdict = passes(&expect, &without(&lives(hidden), &taken));
+        assert!(reasons(&verdict).contains("hidden OOM kills in web/app: only 0 are known"), "{verdict:?}");
+    }
+}
+
+#[test]
 fn a_container_that_must_survive_and_did_not_fails_and_so_do_restarts() {
     let expect = Expect { survive: vec![app()], ..expecting(ends_by(Cause::ContainerOom, (1, 1))) };
     assert_eq!(what(&passes(&expect, &runs(&["oom"]))), ["survival of web/app"]);
@@ -276,4 +293,34 @@ fn a_bound_passes_fails_or_has_no_data_and_no_data_is_never_a_pass() {
         ..Expect::default()
     };
     assert!(reasons(&judged(&nobody, &observations, &[sample(1)], false)).contains("no data"));
+}
+
+#[test]
+fn a_bound_that_was_not_measured_to_the_end_fails_only_if_it_was_exceeded_already() {
+    let bound = |operator| Expect {
+        bounds: vec![Bound {
+            container: app(),
+            measure: Measure::Peak,
+            comparison: share(operator, 0.8),
+            text: "the bound".to_owned(),
+        }],
+        ..Expect::default()
+    };
+    let observations = lives(|s, _| {
+        s.wait(100);
+    });
+    let cut = dying(&observations, Source::Memcg, 1_000_050_000_000);
+    let low = judged(&bound(Operator::AtLeast), &cut, &[sample(10)], false);
+    assert!(reasons(&low).contains("it was not measured to the end"), "{low:?}");
+    let high = judged(&bound(Operator::Less), &cut, &[sample(60)], false);
+    assert_eq!(what(&high), ["bound on web/app#0"]);
+}
+
+#[test]
+fn memory_at_death_does_not_fail_an_end_that_nothing_settles() {
+    let mut expected = ends_by(Cause::ContainerOom, (1, 1));
+    expected.memory_at_death = Some(share(Operator::AtLeast, 0.95));
+    let less = without(&runs(&["oom"]), &[Source::Memcg, Source::Kmsg]);
+    let verdict = judged(&expecting(expected), &less, &[sample(10)], false);
+    assert!(reasons(&verdict).contains("container-oom was expected"), "{verdict:?}");
 }

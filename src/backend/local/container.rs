@@ -237,10 +237,15 @@ impl Running<'_> {
 
     fn announce(&self, request: StopRequest) {
         let StopRequest { reason, grace_ms } = request;
-        self.pod.record(
-            Source::Kubelet,
-            Fact::Stopping(Stopping { container: self.which.clone(), reason, grace_ms }),
-        );
+        // What the kubelet's part decides is the scenario's; when the run is over is exit137's own affair.
+        let source = match reason {
+            StopReason::TearDown => Source::Harness,
+            StopReason::LivenessProbe
+            | StopReason::StartupProbe
+            | StopReason::Delete
+            | StopReason::PodCompleted => Source::Kubelet,
+        };
+        self.pod.record(source, Fact::Stopping(Stopping { container: self.which.clone(), reason, grace_ms }));
     }
 
     async fn signal(&mut self, signal: Signal) {

@@ -5,8 +5,11 @@ use crate::diagnosis::Attribution;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::domain::{Scope, TELL_DOMAIN, scope};
 use crate::diagnosis::kills::{Kill, Level, Owner};
-use crate::diagnosis::timeline::SECOND;
+use crate::diagnosis::timeline::{MS, SECOND};
 use crate::evidence::{Moment, Source};
+
+/// A victim may take so long to die that a runtime signals it still.
+const LATE: u64 = 200 * MS;
 
 /// The limit was too small for the container to start: a process in its cgroup was OOM-killed before exec (causes.md C17).
 pub(in crate::diagnosis) fn start(case: &Case<'_>) -> Option<Attribution> {
@@ -68,10 +71,12 @@ pub(in crate::diagnosis) fn by_counters(case: &Case<'_>) -> Option<Attribution> 
     if excluded || case.unnamed_kills() == 0 {
         return None;
     }
-    if by_kernel != Some(true) && !case.single_process() && !case.alone_in_group_kill() {
+    let rise = case.late_rises().into_iter().next_back()?;
+    // A runtime that still had a process to kill well after the counted kill: that one had not ended it.
+    let outlived = case.runtime_sent(9).is_some_and(|sent| sent.moment.earliest() > rise.at.latest() + LATE);
+    if by_kernel != Some(true) && (outlived || !(case.single_process() || case.alone_in_group_kill())) {
         return None;
     }
-    let rise = case.late_rises().into_iter().next_back()?;
     let at = case.sigkill.map_or(rise.at, |seen| seen.at);
     let mut found = attribute(case, None, at, Confidence::High);
     found.evidence.push(rise.evidence);

@@ -1,7 +1,8 @@
 //! Bounds on memory: a release gate asks for headroom, not only for survival.
 
-use super::{Judged, Notes, is};
-use crate::scenario::{Bound, Measure};
+use super::{Judged, Notes, is, watched};
+use crate::evidence::Source;
+use crate::scenario::{Bound, Measure, Operator};
 use crate::statistics::MemorySummary;
 
 /// Compares every bound with every run of the containers that it means.
@@ -12,7 +13,7 @@ pub(super) fn compare(judged: &Judged<'_>, notes: &mut Notes) {
             for (container, summary) in judged.memory.iter() {
                 if is(container, &pod, &bound.container.container) {
                     found = true;
-                    check(bound, &container.to_string(), &summary, notes);
+                    check(bound, &container.to_string(), &summary, sure(judged, bound), notes);
                 }
             }
             if !found {
@@ -22,11 +23,30 @@ pub(super) fn compare(judged: &Judged<'_>, notes: &mut Notes) {
     }
 }
 
-fn check(bound: &Bound, container: &str, summary: &MemorySummary, notes: &mut Notes) {
+/// Whether what was measured cannot come to satisfy the bound any more: it was measured to the end, or it is a most that
+/// only grows and has outgrown the bound.
+fn sure(judged: &Judged<'_>, bound: &Bound) -> bool {
+    let most = match bound.measure {
+        Measure::P95 => false,
+        Measure::Peak
+        | Measure::WorkingSet
+        | Measure::PressureFull
+        | Measure::PressureSome
+        | Measure::Refaults
+        | Measure::LimitHits => true,
+    };
+    let above = matches!(bound.comparison.operator, Operator::Less | Operator::AtMost);
+    watched(judged.findings, Source::Memcg) || (most && above)
+}
+
+fn check(bound: &Bound, container: &str, summary: &MemorySummary, sure: bool, notes: &mut Notes) {
     let value = measure(bound.measure, summary);
     let holds = value.and_then(|value| bound.comparison.holds(value, summary.limit, summary.request));
     match (holds, value) {
         (Some(true), _) => {}
+        (Some(false), Some(_)) if !sure => {
+            notes.reasons.push(format!("{container}: {}: it was not measured to the end", bound.text));
+        }
         (Some(false), Some(value)) => {
             notes.mismatch(
                 format!("bound on {container}"),

@@ -231,6 +231,10 @@ fn time(window: Window, end: &Termination, comparison: &mut Comparison) {
     }
 }
 
+fn undetermined(end: &Termination) -> bool {
+    end.attribution.as_ref().is_some_and(|found| found.cause == Cause::Undetermined)
+}
+
 fn memory_at_death(
     memory: &MemorySummaries,
     expected: &ExpectedTermination,
@@ -243,6 +247,10 @@ fn memory_at_death(
     let usage = died.usage.map(|usage| usage as f64);
     match usage.and_then(|usage| asked.holds(usage, died.limit, end.request)) {
         Some(true) => {}
+        // What an OOM kill would have used it used up after the last reading.
+        Some(false) if undetermined(end) => {
+            comparison.unsure.push("memory at death: why it died is not known".to_owned());
+        }
         Some(false) => {
             let actual = died.usage.map_or(String::new(), |usage| format!("{usage} bytes"));
             comparison.differs.push(("memory at death", describe_comparison(asked), actual));

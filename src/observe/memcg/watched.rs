@@ -1,5 +1,6 @@
 //! One memory cgroup that is watched.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -36,6 +37,8 @@ pub(super) struct Watched {
     counters: Counters,
     read_at: u64,
     usage: u64,
+    /// What this source has said of its processes: it says it whether or not the tracepoints have said it before.
+    processes: HashSet<u32>,
     waiting: Vec<(u64, oneshot::Sender<()>)>,
     pids_mean_something: bool,
 }
@@ -64,6 +67,7 @@ impl Watched {
             counters,
             read_at,
             usage: 0,
+            processes: HashSet::new(),
             waiting,
             pids_mean_something,
         })
@@ -156,14 +160,15 @@ impl Watched {
         self.counters = counters;
     }
 
-    fn read_processes(&self, now: u64) {
+    fn read_processes(&mut self, now: u64) {
         let CgroupOwner::Container(container) = &self.cgroup.owner else { return };
         if !self.pids_mean_something {
             return;
         }
         let Ok(text) = fs::read_to_string(self.cgroup.directory.join("cgroup.procs")) else { return };
         for pid in text.lines().filter_map(|line| line.parse().ok()) {
-            if self.subscriber.learn(pid, container) {
+            self.subscriber.learn(pid, container);
+            if self.processes.insert(pid) {
                 let seen = ProcessSeen { pid, container: container.clone(), parent: None };
                 let moment = Moment::between(self.read_at, now);
                 self.subscriber.recorder.record(Source::Memcg, moment, None, Fact::Process(seen));

@@ -1,0 +1,92 @@
+//! Runs of the shipped scenarios that were recorded for real (`make record`), judged again.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use exit137::artifacts;
+use exit137::diagnosis::Findings;
+use exit137::evidence::Observation;
+use exit137::loader;
+use exit137::report::TrialReport;
+use exit137::report::model::Outcome;
+use exit137::report::trial::{self, Kept};
+use exit137::scenario::Scenario;
+
+use crate::laws::judge;
+
+pub struct Recorded {
+    pub name: String,
+    pub scenario: Scenario,
+    pub kept: Kept,
+}
+
+impl Recorded {
+    /// What the trial comes to with these observations instead, and readings of memory up to this nanosecond.
+    pub fn report(&self, observations: Vec<Observation>, until: u64) -> TrialReport {
+        let samples = self.kept.samples.iter().filter(|sample| sample.at < until).cloned().collect();
+        trial::report(&self.scenario, 1, &Kept { observations, samples, damage: Vec::new() })
+    }
+}
+
+/// Every recorded run, in the order of the names.
+pub fn recorded() -> &'static [Recorded] {
+    static ALL: LazyLock<Vec<Recorded>> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded/v1");
+        let mut names: Vec<String> = fs::read_dir(folder.as_path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let read = |name: String| {
+            let scenario = loader::load_kept(&folder.join(&name).join("scenario.yaml")).unwrap();
+            let kept = artifacts::read_trial(&folder.join(&name).join("trial-1")).unwrap();
+            Recorded { name, scenario, kept }
+        };
+        names.into_iter().map(read).collect()
+    });
+    &ALL
+}
+
+/// One line for each end and each hidden kill.
+fn summary(findings: &Findings) -> String {
+    let mut text = String::new();
+    for end in &findings.terminations {
+        let how = end.end.map_or("never ran".to_owned(), |end| format!("{end:?}"));
+        let why = end.attribution.as_ref().map_or("nothing to explain".to_owned(), |found| {
+            let detail = found.detail.map(|detail| format!("/{detail}")).unwrap_or_default();
+            let sender = found.sender.as_ref().map(|by| format!(" by {}", by.comm)).unwrap_or_default();
+            format!("{}{detail}{sender}, {}", found.cause, found.confidence)
+        });
+        writeln!(text, "  {}: {how}: {why}", end.container).unwrap();
+    }
+    for kill in &findings.hidden_kills {
+        let comm = kill.comm.as_deref().unwrap_or("a process");
+        writeln!(text, "  {}: hidden: {comm}, {}", kill.container, kill.attribution.confidence).unwrap();
+    }
+    text
+}
+
+#[test]
+fn a_recorded_run_is_judged_as_it_was() {
+    let mut text = String::new();
+    for run in recorded() {
+        let report = run.report(run.kept.observations.clone(), u64::MAX);
+        assert_eq!(
+            report.outcome,
+            Outcome::Passed,
+            "{}: {:?} {:?}",
+            run.name,
+            report.mismatches,
+            report.reasons
+        );
+        let mut lines: Vec<_> = summary(&judge(&run.kept.observations)).lines().map(str::to_owned).collect();
+        lines.sort();
+        writeln!(text, "{}", run.name).unwrap();
+        for line in lines {
+            writeln!(text, "{line}").unwrap();
+        }
+    }
+    insta::assert_snapshot!("recorded_v1", text);
+}
