@@ -1,0 +1,1 @@
+//! What a container finds around it on the local backend.
