@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod cgroup;
 mod container;
+mod expand;
 pub mod gc;
 mod guardian;
 mod helper;
