@@ -10,5 +10,6 @@ mod artifacts;
 mod backend;
 mod interrupts;
 mod output;
+mod safety;
 mod status;
 mod support;
