@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock;
 use crate::evidence::{record, sample};
 use crate::report::trial::Kept;
@@ -14,6 +16,17 @@ use crate::report::trial::Kept;
 pub struct Artifacts {
     folder: PathBuf,
 }
+
+/// Why a scenario was not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skip {
+    /// What it requires and the host lacks.
+    pub why: String,
+    /// Whether that counts as a failure (`--no-skips`).
+    pub fails: bool,
+}
+
+const SKIPPED: &str = "skipped.json";
 
 /// One trial's place in a run's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +65,11 @@ impl Artifacts {
         make(&folder)?;
         write_whole(&folder.join("scenario.yaml"), text)?;
         Ok(folder)
+    }
+
+    /// Keeps, in a scenario's folder, why it was not run.
+    pub fn skip(scenario: &Path, skip: &Skip) -> io::Result<()> {
+        write_whole(&scenario.join(SKIPPED), &serde_json::to_string(skip)?)
     }
 
     /// Makes a trial's folder in a scenario's.
@@ -99,6 +117,18 @@ pub fn trials(scenario: &Path) -> io::Result<Vec<TrialFolder>> {
     }
     trials.sort_by_key(|trial| trial.number);
     Ok(trials)
+}
+
+/// Why a scenario was not run, if it was skipped.
+pub fn read_skip(scenario: &Path) -> Result<Option<Skip>, String> {
+    let path = scenario.join(SKIPPED);
+    match fs::read(&path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|error| format!("{}: {error}", path.display()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+    }
 }
 
 /// Reads what was kept of a trial.

@@ -35,12 +35,18 @@ fn fail(text: &str) -> ExitStatus {
 }
 
 fn style(color: Color) -> Style {
-    let colored = match color {
+    if colors(color, io::stdout().is_terminal()) { Style::Colored } else { Style::Plain }
+}
+
+/// Whether what goes to standard error may have colours.
+pub fn colors_errors(color: Color) -> bool {
+    colors(color, io::stderr().is_terminal())
+}
+
+fn colors(color: Color, terminal: bool) -> bool {
+    match color {
         Color::Always => true,
         Color::Never => false,
-        Color::Auto => {
-            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        }
-    };
-    if colored { Style::Colored } else { Style::Plain }
+        Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    }
 }

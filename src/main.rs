@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use exit137::backend::local;
-use exit137::cli::{Cli, Command};
+use exit137::cli::{Cli, Color, Command};
 use exit137::command;
 use exit137::exit_status::ExitStatus;
 
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         return code;
     }
     let cli = Cli::parse();
-    log(cli.verbose);
+    log(cli.verbose, cli.color);
     let outcome = std::panic::catch_unwind(|| run(cli));
     // What a panic left behind, the guardian has removed by now or does so within a second.
     ExitCode::from(outcome.unwrap_or(ExitStatus::Environment).code())
@@ -31,12 +31,17 @@ fn run(cli: Cli) -> ExitStatus {
     }
 }
 
-fn log(verbose: u8) {
+fn log(verbose: u8, color: Color) {
     let level = match verbose {
         0 => "warn",
         1 => "info",
         _ => "debug",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("EXIT137_LOG").unwrap_or_else(|_| level.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(command::colors_errors(color))
+        .without_time()
+        .init();
 }

@@ -129,6 +129,8 @@ impl<'a> Driver<'a> {
 
     async fn drive(mut self, heard: impl Fn(&Observation, &Watch) + Send) -> Outcome {
         let mut interrupted = self.shared.interrupted.clone();
+        // Told once: an interruption stays true, and would be all that is ever heard of from then on.
+        let mut told = false;
         let mut operations = self.next(Event::Begin);
         loop {
             for operation in operations {
@@ -139,7 +141,10 @@ impl<'a> Driver<'a> {
             let wake = Duration::from_millis(self.wake.saturating_sub(self.now()));
             operations = tokio::select! {
                 biased;
-                Ok(_) = interrupted.wait_for(|yes| *yes) => self.next(Event::Interrupted),
+                Ok(_) = interrupted.wait_for(|yes| *yes), if !told => {
+                    told = true;
+                    self.next(Event::Interrupted)
+                }
                 Some(done) = self.done.1.recv() => self.take(done),
                 Some(observation) = self.observations.recv() => {
                     heard(&observation, &self.watch);

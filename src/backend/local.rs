@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod cgroup;
 mod container;
+mod expand;
 pub mod gc;
 mod guardian;
 mod helper;
@@ -61,6 +62,10 @@ impl LocalBackend {
     pub async fn prepare(run: &str, bound: u64) -> Result<Self, BackendError> {
         let workload = program::find_workload()?;
         let base = Hierarchy::find()?.base()?;
+        // The promise comes first, so of two runs that begin together each sees the other's.
+        let lock = lock::RunLock::take(run, bound).map_err(|error| {
+            BackendError::doing(format!("lock {}", lock::directory().join(run).display()), error)
+        })?;
         let room = admission::look(&base, run);
         if bound > room.free() {
             return Err(BackendError(format!(
@@ -72,9 +77,6 @@ impl LocalBackend {
                 room.promised >> 20
             )));
         }
-        let lock = lock::RunLock::take(run, bound).map_err(|error| {
-            BackendError::doing(format!("lock {}", lock::directory().join(run).display()), error)
-        })?;
         let root = base.make_child(&format!("exit137-{run}")).map_err(|error| {
             BackendError(format!(
                 "cannot make a cgroup in {}: {error}; run as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes exit137 run)",

@@ -53,6 +53,9 @@ fn read(folder: &Path) -> Result<Report, String> {
 pub fn scenario(folder: &Path, host: &mut Option<HostFacts>) -> Result<ScenarioReport, String> {
     let file = folder.join("scenario.yaml");
     let scenario = loader::load_kept(&file)?;
+    if let Some(skip) = artifacts::read_skip(folder)? {
+        return Ok(trial::skipped(&scenario, skip.why, skip.fails));
+    }
     let mut trials = Vec::new();
     for trial in
         artifacts::trials(folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?

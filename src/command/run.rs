@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::report::render;
 use super::{complain, fail, print};
-use crate::artifacts::{Artifacts, write_whole};
+use crate::artifacts::{Artifacts, Skip, write_whole};
 use crate::cli::{self, Color, Format};
 use crate::exit_status::ExitStatus;
 use crate::loader::{self, Loaded};
@@ -66,17 +66,12 @@ async fn execute(
     args: &cli::Run,
     selected: &[Loaded],
     artifacts: &Artifacts,
-) -> Result<(Vec<Reported>, Option<ExitStatus>), String> {
+) -> Result<(Vec<Reported>, Vec<ExitStatus>), String> {
     let (runnable, skipped): (Vec<&Loaded>, Vec<&Loaded>) =
         selected.iter().partition(|loaded| environment::lack(&loaded.scenario).is_none());
-    let mut reports: Vec<Reported> = skipped
-        .into_iter()
-        .map(|loaded| {
-            let why = environment::lack(&loaded.scenario).unwrap_or_default();
-            (trial::skipped(&loaded.scenario, why, args.no_skips), None)
-        })
-        .collect();
-    let mut status = None;
+    let mut reports: Vec<Reported> =
+        skipped.into_iter().map(|loaded| skip(loaded, args.no_skips, artifacts)).collect::<Result<_, _>>()?;
+    let mut statuses = Vec::new();
     if !runnable.is_empty() {
         let jobs = usize::try_from(args.jobs).unwrap_or(usize::MAX);
         let environment = Environment::prepare(&runnable, jobs).await?;
@@ -87,16 +82,25 @@ async fn execute(
             schedule::run_all(&runnable, args.repeat, &environment, &interrupt, artifacts, &progress).await;
         for problem in environment.tear_down().await {
             complain(&format!("left behind: {problem}"));
-            status = Some(ExitStatus::Environment);
+            statuses.push(ExitStatus::Environment);
         }
         if let Some(why) = interrupt.why() {
             complain(&why);
         }
-        status = [interrupt.status(), status].into_iter().flatten().max_by_key(|status| status.code());
+        statuses.extend(interrupt.status());
         reports.extend(ran?);
     }
     reports.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-    Ok((reports, status))
+    Ok((reports, statuses))
+}
+
+/// Keeps that a scenario is not run, so that the run's folder tells it too.
+fn skip(loaded: &Loaded, fails: bool, artifacts: &Artifacts) -> Result<Reported, String> {
+    let why = environment::lack(&loaded.scenario).unwrap_or_default();
+    let skip = Skip { why: why.clone(), fails };
+    let folder = artifacts.scenario(&loaded.scenario.name, &loaded.text);
+    folder.and_then(|folder| Artifacts::skip(&folder, &skip)).map_err(|error| error.to_string())?;
+    Ok((trial::skipped(&loaded.scenario, why, fails), None))
 }
 
 /// Writes and prints the report in all its forms.

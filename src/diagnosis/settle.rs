@@ -123,6 +123,18 @@ fn notes(timeline: &Timeline, kills: &[Kill], runs: &BTreeSet<&ContainerRef>) ->
             notes.push(format!("an action failed: {}: {why}", action.fact.what));
         }
     }
+    for start in
+        timeline.starts.values().map(|start| &start.fact).filter(|start| start.container.instance == 0)
+    {
+        if let (Some(is), Some(asked)) = (start.oom_score_adj, start.oom_score_adj_asked)
+            && is != asked
+        {
+            notes.push(format!(
+                "oom_score_adj of {} is {is} instead of {asked}: lowering it takes CAP_SYS_RESOURCE",
+                start.container
+            ));
+        }
+    }
     for failed in timeline.failures.values() {
         notes.push(format!("{} could not be started: {}", failed.fact.container, failed.fact.message));
     }

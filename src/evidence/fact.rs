@@ -234,6 +234,9 @@ pub struct ContainerStarted {
     pub neighbours: u32,
     /// `oom_score_adj`, as read back.
     pub oom_score_adj: Option<i32>,
+    /// What it was to be.
+    #[serde(default)]
+    pub oom_score_adj_asked: Option<i32>,
     /// Hard `RLIMIT_CPU` in seconds, where there is one.
     pub rlimit_cpu: Option<u64>,
     /// The grace period that a stop gives it, in seconds.

@@ -24,10 +24,10 @@ pub fn render(report: &Report) -> Result<String, SerializeError> {
 }
 
 fn not_run(scenario: &ScenarioReport) -> TestCase {
-    let mut status = if scenario.outcome == Outcome::Skipped {
-        TestCaseStatus::skipped()
-    } else {
-        TestCaseStatus::non_success(NonSuccessKind::Failure)
+    let mut status = match scenario.outcome {
+        Outcome::Skipped => TestCaseStatus::skipped(),
+        Outcome::Inconclusive | Outcome::Errored => TestCaseStatus::non_success(NonSuccessKind::Error),
+        Outcome::Passed | Outcome::Failed => TestCaseStatus::non_success(NonSuccessKind::Failure),
     };
     status.set_message(scenario.skipped.as_deref().unwrap_or("it was not run"));
     let mut case = TestCase::new(scenario.name.as_str(), status);

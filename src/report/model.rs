@@ -69,7 +69,7 @@ pub struct ScenarioReport {
     pub hash: String,
     /// The worst of its trials.
     pub outcome: Outcome,
-    /// Why it was skipped.
+    /// Why it was not run.
     pub skipped: Option<String>,
     /// How many of its trials passed.
     pub passed: u32,

@@ -103,12 +103,14 @@ pub fn report(scenario: &Scenario, number: u32, kept: &Kept) -> TrialReport {
 /// A scenario's trials, together.
 pub fn scenario_report(scenario: &Scenario, trials: Vec<TrialReport>) -> ScenarioReport {
     let passed = trials.iter().filter(|trial| trial.outcome == Outcome::Passed).count();
+    // A run's folder has a place for it, so it was selected; then the run's own end came first.
+    let not_begun = trials.is_empty().then(|| "not run: the run ended before it began".to_owned());
     ScenarioReport {
         name: scenario.name.clone(),
         description: scenario.description.clone(),
         hash: scenario.hash.clone(),
-        outcome: trials.iter().map(|trial| trial.outcome).max().unwrap_or(Outcome::Errored),
-        skipped: None,
+        outcome: trials.iter().map(|trial| trial.outcome).max().unwrap_or(Outcome::Inconclusive),
+        skipped: not_begun,
         passed: u32::try_from(passed).unwrap_or(u32::MAX),
         without_effect: scenario.without_effect.clone(),
         trials,

@@ -172,6 +172,7 @@ impl Stream {
             pod_level_limit: plan.pod_level_limit,
             neighbours: plan.neighbours,
             oom_score_adj: Some(900),
+            oom_score_adj_asked: Some(900),
             rlimit_cpu: plan.rlimit_cpu,
             grace_seconds: 30,
         });

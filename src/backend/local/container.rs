@@ -12,7 +12,7 @@ use super::helper::Helper;
 use super::pod::PodContext;
 use super::probe::{self, Place};
 use super::protocol::{Command, ProcessSpec, Report, ShimSpec};
-use super::{oom_score_adj, program};
+use super::{expand, oom_score_adj, program};
 use crate::evidence::{
     CgroupMade, CgroupOwner, ContainerEnded, ContainerRef, ContainerStarted, End, Fact, ProbeFailed,
     ProbeKind, Source, StartFailed, StopReason, Stopping,
@@ -123,9 +123,10 @@ async fn start<'a>(
             Fact::StartFailed(StartFailed { container: which.clone(), pid, message, end }),
         );
     };
+    let env = expand::environment(&container.env);
     let process = ProcessSpec {
-        command: program::command_of(&container.program),
-        env: container.env.iter().map(|var| (var.name.clone(), var.value.clone())).collect(),
+        command: program::command_of(&container.program, &env),
+        env,
         working_dir: container.working_dir.clone(),
         user: container.run_as_user.unwrap_or(program::NOBODY),
         allow_privilege_escalation: container.allow_privilege_escalation,
@@ -157,6 +158,7 @@ async fn start<'a>(
                 pod_level_limit: pod.spec.pod_limit.is_some(),
                 neighbours: pod.neighbours(container),
                 oom_score_adj,
+                oom_score_adj_asked: Some(process.oom_score_adj),
                 rlimit_cpu: program::rlimit_cpu(&container.program),
                 grace_seconds: pod.spec.grace_seconds,
             };

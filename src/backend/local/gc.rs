@@ -36,8 +36,10 @@ pub fn scratch(run: &str) -> PathBuf {
 pub fn collect() -> Removed {
     let mut removed = Removed::default();
     let Ok(hierarchy) = Hierarchy::find() else { return removed };
-    let live: Vec<String> = lock::live_runs().into_iter().map(|run| run.name).collect();
-    let dead = |name: &str| run_of(name).is_some_and(|run| !live.contains(&run));
+    // Asked anew of each that is found: a run takes its lock before it makes anything, so what was there is dead only if it
+    // still is not locked.
+    let dead =
+        |name: &str| run_of(name).is_some_and(|run| !lock::live_runs().iter().any(|live| live.name == run));
     let mut cgroups = Vec::new();
     find(&hierarchy.mount, DEPTH, &dead, &mut cgroups);
     for directory in cgroups {

@@ -35,6 +35,8 @@ impl RunLock {
     /// Says that this run lives and what it may take.
     pub fn take(run: &str, promised: u64) -> io::Result<Self> {
         fs::create_dir_all(directory())?;
+        // Until it is locked, the file looks like a dead run's; so nobody looks before that.
+        let _whole = hold(FlockOperation::LockExclusive)?;
         let path = directory().join(run);
         let mut file = File::options().read(true).write(true).create_new(true).open(&path)?;
         flock(&file, FlockOperation::LockExclusive)?;
@@ -65,7 +67,15 @@ pub fn forget(run: &str) -> io::Result<()> {
     fs::remove_file(directory().join(run))
 }
 
+/// The folder itself, locked for as long as this lives: against files that are half made.
+fn hold(how: FlockOperation) -> io::Result<File> {
+    let folder = File::open(directory())?;
+    flock(&folder, how)?;
+    Ok(folder)
+}
+
 fn files() -> Vec<(LiveRun, bool)> {
+    let Ok(_whole) = hold(FlockOperation::LockShared) else { return Vec::new() };
     let Ok(entries) = fs::read_dir(directory()) else { return Vec::new() };
     entries
         .filter_map(|entry| {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::expand::expand;
 use super::root::OURS;
 use crate::backend::BackendError;
 use crate::scenario::Program;
@@ -13,9 +14,9 @@ pub const NOBODY: u32 = 65534;
 const WORKLOAD: &str = "exit137-workload";
 
 /// The command line of a container.
-pub fn command_of(program: &Program) -> Vec<String> {
+pub fn command_of(program: &Program, env: &[(String, String)]) -> Vec<String> {
     match program {
-        Program::Command(command) => command.clone(),
+        Program::Command(command) => command.iter().map(|word| expand(word, env)).collect(),
         Program::Workload(workload) => {
             let spec = serde_json::to_string(workload).unwrap_or_default();
             vec![format!("{OURS}/{WORKLOAD}"), "--spec".into(), spec]

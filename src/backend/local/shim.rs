@@ -85,6 +85,10 @@ fn start(spec: &ShimSpec) -> io::Result<Container> {
             .map_err(|error| io::Error::other(format!("volume {volume} at {path}: {error}")))?;
     }
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    if !spec.process.rootless {
+        // As runc's fixStdioPermissions: whom it runs as may open /dev/stdout and /proc/1/fd/1 anew.
+        rustix::fs::fchown(&writer, Some(rustix::fs::Uid::from_raw(spec.process.user)), None)?;
+    }
     rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK)?;
     let mut command = process::command(&spec.process, procs, true)?;
     command.stdout(Stdio::from(writer.try_clone()?)).stderr(Stdio::from(writer));

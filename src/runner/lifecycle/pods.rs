@@ -19,6 +19,7 @@ struct PodState {
     policy: RestartPolicy,
     roles: HashMap<String, Role>,
     unfinished: HashSet<String>,
+    running_sidecars: HashSet<String>,
     stopped: HashSet<String>,
 }
 
@@ -34,6 +35,7 @@ impl Pods {
                 .filter(|c| c.role == Role::Main)
                 .map(|c| c.name.clone())
                 .collect(),
+            running_sidecars: HashSet::new(),
             stopped: HashSet::new(),
         };
         let pods = pods
@@ -56,15 +58,20 @@ impl Pods {
                     pod.ended(&container.container, *end);
                 }
             }
-            Happening::Stopping { .. }
-            | Happening::Started(_)
-            | Happening::OomKill(_)
-            | Happening::MemoryReached { .. } => {}
+            Happening::Started(container) => {
+                if let Some(pod) = self.pod(&container.pod)
+                    && pod.roles.get(&container.container) == Some(&Role::Sidecar)
+                {
+                    pod.running_sidecars.insert(container.container.clone());
+                }
+            }
+            Happening::Stopping { .. } | Happening::OomKill(_) | Happening::MemoryReached { .. } => {}
         }
     }
 
     pub(super) fn all_ended(&self) -> bool {
-        self.pods.iter().all(|pod| pod.unfinished.is_empty())
+        // Sidecars are stopped once the main containers are done; they end after those.
+        self.pods.iter().all(|pod| pod.unfinished.is_empty() && pod.running_sidecars.is_empty())
     }
 
     pub(super) fn ends_of(&self, selector: &ContainerSelector) -> u32 {
@@ -96,7 +103,10 @@ impl PodState {
                 self.unfinished.remove(container);
             }
             Some(Role::Init) if !restarted && !succeeded => self.unfinished.clear(),
-            Some(Role::Main | Role::Init | Role::Sidecar) | None => {}
+            Some(Role::Sidecar) => {
+                self.running_sidecars.remove(container);
+            }
+            Some(Role::Main | Role::Init) | None => {}
         }
     }
 }

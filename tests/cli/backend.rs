@@ -1,0 +1,4 @@
+//! What a container finds around it on the local backend: each fact by what a real container saw.
+
+mod lives;
+mod surroundings;

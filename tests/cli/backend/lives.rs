@@ -1,0 +1,154 @@
+//! The order in which containers start, stop and start again.
+
+use exit137::evidence::{Fact, Observation};
+
+use crate::support::{Desk, is_root, web};
+
+const LIMIT: &str = "resources: {limits: {memory: 32Mi}}";
+
+/// A container that runs a script.
+fn container(name: &str, script: &str, keys: &str) -> String {
+    format!("{{name: {name}, command: [sh, -ec, '{script}'], {LIMIT}{keys}}}")
+}
+
+/// Milliseconds of boot time at which runs of a container started and ended.
+fn lives(record: &[Observation], container: &str) -> Vec<(&'static str, u64)> {
+    let at = |seen: &Observation| seen.moment.middle() / 1_000_000;
+    let told = record.iter().filter_map(|seen| match &seen.fact {
+        Fact::Started(started) if started.container.container == container => Some(("start", at(seen))),
+        Fact::Ended(ended) if ended.container.container == container => Some(("end", at(seen))),
+        _ => None,
+    });
+    let mut told: Vec<_> = told.collect();
+    told.sort_by_key(|(_, at)| *at);
+    told
+}
+
+#[test]
+fn init_containers_run_in_their_order_and_sidecars_outlive_the_main_containers() {
+    if !is_root() {
+        return;
+    }
+    let init = [
+        container("one", "sleep 0.1", ""),
+        container(
+            "side",
+            "trap \"sleep 0.1; exit 0\" TERM; while :; do sleep 0.02; done",
+            ", restartPolicy: Always",
+        ),
+        container("two", "sleep 0.1", ""),
+    ];
+    let pod = format!(
+        "{{name: web, spec: {{restartPolicy: Never, terminationGracePeriodSeconds: 5, initContainers: [{}], containers: [{}]}}}}",
+        init.join(", "),
+        container("app", "sleep 0.1", "")
+    );
+    let ends = ["one", "two", "app", "side"]
+        .map(|name| format!("{{container: web/{name}, exitCode: 0}}"))
+        .join(", ");
+    let desk = Desk::with(
+        "s",
+        &format!(
+            "pods: [{pod}]\nobserve: {{for: 10s, until: {{allEnded: true}}, settle: 0ms}}\nexpect: {{terminations: [{ends}]}}"
+        ),
+    );
+    let record = desk.run(&[]).exits(0).record("s");
+    let one = |container: &str| {
+        let lives = lives(&record, container);
+        assert_eq!(lives.len(), 2, "{container}: {lives:?}");
+        (lives[0].1, lives[1].1)
+    };
+    let (first, second, app, side) = (one("one"), one("two"), one("app"), one("side"));
+    assert!(
+        first.1 <= side.0 && side.0 <= second.0 && second.1 <= app.0 && app.1 <= side.1,
+        "{first:?} {side:?} {second:?} {app:?}"
+    );
+}
+
+#[test]
+fn a_deleted_pod_runs_its_pre_stop_hook_before_it_gets_sigterm() {
+    if !is_root() {
+        return;
+    }
+    let script = "trap \"echo SIGTERM; exit 0\" TERM; echo started; while :; do sleep 0.02; done";
+    let hook =
+        ", lifecycle: {preStop: {exec: {command: [sh, -c, \"sleep 0.2; echo preStop > /proc/1/fd/1\"]}}}";
+    let pod = format!(
+        "{{name: web, spec: {{terminationGracePeriodSeconds: 5, containers: [{}]}}}}",
+        container("app", script, hook)
+    );
+    let desk = Desk::with(
+        "s",
+        &format!(
+            "pods: [{pod}]\nactions: [{{at: 300ms, delete: {{pod: web}}}}]\nobserve: {{for: 8s, until: {{allEnded: true}}, settle: 0ms}}\n\
+                  expect: {{terminations: [{{container: web/app, exitCode: 0}}]}}"
+        ),
+    );
+    assert_eq!(desk.run(&[]).exits(0).log("s", "web-app-0"), "started\npreStop\nSIGTERM\n");
+}
+
+#[test]
+fn restarts_wait_as_long_as_the_back_off_says_and_twice_as_long_each_time() {
+    if !is_root() {
+        return;
+    }
+    let pod = format!(
+        "{{name: web, spec: {{restartPolicy: Always, containers: [{}]}}}}",
+        container("app", "exit 0", "")
+    );
+    let desk = Desk::with(
+        "s",
+        &format!(
+            "backOff: {{scale: 0.01}}\npods: [{pod}]\nobserve: {{for: 8s, until: {{ended: {{container: web/app, times: 4}}}}, settle: 0ms}}\n\
+                  expect: {{terminations: [{{container: web/app, exitCode: 0, times: 4}}], restarts: [{{container: web/app, min: 3, max: 3}}]}}"
+        ),
+    );
+    let record = desk.run(&[]).exits(0).record("s");
+    let lives = lives(&record, "app");
+    // The kubelet's 10 s, 20 s, 40 s, at a hundredth.
+    let waits: Vec<u64> = lives[1..].chunks_exact(2).map(|pair| pair[1].1 - pair[0].1).collect();
+    assert_eq!(waits.len(), 3, "{lives:?}");
+    for (wait, least) in waits.iter().zip([100, 200, 400]) {
+        assert!((least..least + 150).contains(wait), "{waits:?}");
+    }
+}
+
+#[test]
+fn on_failure_restarts_what_failed_until_it_succeeds() {
+    if !is_root() {
+        return;
+    }
+    let mount = ", volumeMounts: [{name: v, mountPath: /v}]";
+    let script = "if [ -e /v/been ]; then exit 0; fi; touch /v/been; exit 5";
+    let pod = format!(
+        "{{name: web, spec: {{restartPolicy: OnFailure, volumes: [{{name: v, emptyDir: {{}}}}], containers: [{}]}}}}",
+        container("app", script, mount)
+    );
+    let desk = Desk::with(
+        "s",
+        &format!(
+            "backOff: {{scale: 0.01}}\npods: [{pod}]\nobserve: {{for: 8s, until: {{allEnded: true}}, settle: 500ms}}\n\
+                  expect: {{terminations: [{{container: web/app, exitCode: 5, instance: 0}}, {{container: web/app, exitCode: 0, instance: 1}}], restarts: [{{container: web/app, min: 1, max: 1}}]}}"
+        ),
+    );
+    desk.run(&[]).exits(0);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_a_container_that_never_started() {
+    if !is_root() {
+        return;
+    }
+    let app = web("command: [/no/such/program]", "32Mi");
+    let desk = Desk::with(
+        "s",
+        &format!("{app}\nobserve: {{for: 500ms, settle: 0ms}}\nexpect: {{nothingDies: true}}"),
+    );
+    let ran = desk.run(&[]);
+    assert_ne!(ran.status, Some(0), "{ran:#?}");
+    let record = ran.record("s");
+    let told = record.iter().any(
+        |seen| matches!(&seen.fact, Fact::StartFailed(failed) if failed.message.contains("/no/such/program")),
+    );
+    assert!(told, "{record:#?}");
+}

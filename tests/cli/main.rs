@@ -1,0 +1,15 @@
+//! The real program on the real kernel. Tests that make cgroups need root, and say so where they do not run.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "a test may fail, and it says what it skips"
+)]
+
+mod artifacts;
+mod backend;
+mod interrupts;
+mod output;
+mod safety;
+mod status;
+mod support;
