@@ -43,7 +43,7 @@ fn a_run_is_admitted_beside_what_another_one_was_promised() {
     let live = Live::start(&desk, "first", &[]);
     let second = Desk::with("second", &promises(two_thirds));
     let ran = second.run(&[]).exits(3);
-    let promised = ran.stderr.split_once("(").unwrap().1.split_once(" MiB are promised").unwrap().0;
+    let promised = ran.stderr.split_once('(').unwrap().1.split_once(" MiB are promised").unwrap().0;
     assert!(promised.parse::<u64>().unwrap() >= two_thirds / MIB, "{}", ran.stderr);
     live.signal(Signal::INT);
     let (ran, left) = live.end();

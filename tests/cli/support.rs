@@ -280,7 +280,12 @@ pub fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// The name of a process that lives; one that only waits to be reaped, by whoever adopted it, does not.
 fn comm(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    if stat.rsplit_once(") ")?.1.starts_with('Z') {
+        return None;
+    }
     Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned())
 }
 

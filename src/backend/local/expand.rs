@@ -19,18 +19,15 @@ pub fn expand(text: &str, known: &[(String, String)]) -> String {
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
         let name = after.strip_prefix('(').and_then(|after| after.split_once(')'));
-        rest = match name {
-            Some((name, left)) => {
-                match known.iter().rev().find(|(known, _)| known == name) {
-                    Some((_, value)) => out.push_str(value),
-                    None => out.push_str(&format!("$({name})")),
-                }
-                left
+        rest = if let Some((name, left)) = name {
+            match known.iter().rev().find(|(known, _)| known == name) {
+                Some((_, value)) => out.push_str(value),
+                None => out.push_str(&format!("$({name})")),
             }
-            None => {
-                out.push('$');
-                after.strip_prefix('$').unwrap_or(after)
-            }
+            left
+        } else {
+            out.push('$');
+            after.strip_prefix('$').unwrap_or(after)
         };
     }
     out + rest

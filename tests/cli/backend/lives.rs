@@ -14,10 +14,18 @@ fn container(name: &str, script: &str, keys: &str) -> String {
 /// Milliseconds of boot time at which runs of a container started and ended.
 fn lives(record: &[Observation], container: &str) -> Vec<(&'static str, u64)> {
     let at = |seen: &Observation| seen.moment.middle() / 1_000_000;
-    let told = record.iter().filter_map(|seen| match &seen.fact {
-        Fact::Started(started) if started.container.container == container => Some(("start", at(seen))),
-        Fact::Ended(ended) if ended.container.container == container => Some(("end", at(seen))),
-        _ => None,
+    let told = record.iter().filter_map(|seen| {
+        if let Fact::Started(started) = &seen.fact
+            && started.container.container == container
+        {
+            Some(("start", at(seen)))
+        } else if let Fact::Ended(ended) = &seen.fact
+            && ended.container.container == container
+        {
+            Some(("end", at(seen)))
+        } else {
+            None
+        }
     });
     let mut told: Vec<_> = told.collect();
     told.sort_by_key(|(_, at)| *at);
