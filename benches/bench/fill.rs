@@ -28,7 +28,7 @@ pub fn measure() -> Measured<Vec<Row>> {
 
 fn all_rounds(cgroup: &Cgroup) -> Measured<Vec<Row>> {
     let workload = peers::workload()?.to_string_lossy().into_owned();
-    let hog = vec![workload, "hog".into(), "--size".into(), SIZE.to_string()];
+    let hog = vec![workload, "hog".into(), "--size".into(), format!("{}Mi", SIZE >> 20)];
     let touch = peers::ours("touch").map(|path| vec![path.to_string_lossy().into_owned(), SIZE.to_string()]);
     let stress = peers::installed("stress-ng").map(|path| {
         let words = ["--vm", "1", "--vm-keep", "--vm-populate", "--vm-bytes"].map(str::to_owned);
@@ -106,7 +106,7 @@ fn passes(usage: &fs::File, so: impl Fn(u64) -> bool) -> Measured<(u64, u64)> {
             return Ok((held, now));
         }
         if now > deadline {
-            return Err("a fill did not come to its end within 10 s".into());
+            return Err(format!("a fill stayed at {held} bytes for 10 s").into());
         }
     }
 }

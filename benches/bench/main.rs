@@ -56,17 +56,25 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Measured<()> {
     let mut table = Table::new();
+    let mut complete = true;
     for (name, measure) in MEASURES {
         if args.only.as_ref().is_none_or(|only| name.contains(only.as_str())) {
             say(&format!("measuring {name} ..."));
-            table.rows.extend(measure()?);
+            match measure() {
+                Ok(rows) => table.rows.extend(rows),
+                // The others can still be measured; a table with a hole in it is no success.
+                Err(error) => {
+                    table.rows.push(Row::new(name, format!("cannot be measured: {error}")));
+                    complete = false;
+                }
+            }
         }
     }
     std::io::stdout().write_all(table.text().as_bytes())?;
     if let Some(path) = &args.write {
         std::fs::write(path, table.markdown())?;
     }
-    Ok(())
+    if complete { Ok(()) } else { Err("see the table".into()) }
 }
 
 /// Progress and problems, for whoever waits.
