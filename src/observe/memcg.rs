@@ -155,7 +155,7 @@ impl Shared {
                     && watched.notified()
                 {
                     watched.tell_notified(now);
-                    watched.read(now, Round::EVERYTHING);
+                    watched.wake(now);
                 }
             }
             if now >= next {

@@ -15,6 +15,11 @@ use super::super::hub::Subscriber;
 use super::files::Files;
 use crate::evidence::{CgroupOwner, Counters, Fact, Moment, ProcessSeen, Sample, Source};
 
+/// A cgroup whose size has not changed for so long is quiet: what costs more than its size and its kills is read once in
+/// [`QUIET_EVERY_NS`] only. A fork, a growth, a limit that is met show in the size or are notified, which wakes it.
+const QUIET_AFTER_NS: u64 = 300_000_000;
+const QUIET_EVERY_NS: u64 = 1_000_000_000;
+
 /// What a round reads beside sizes and kill counters.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Round {
@@ -24,6 +29,7 @@ pub(super) struct Round {
 
 impl Round {
     pub(super) const EVERYTHING: Self = Self { processes: true, breakdown: true };
+    const NOTHING: Self = Self { processes: false, breakdown: false };
 }
 
 /// A cgroup, its open files, and what was read last.
@@ -39,6 +45,8 @@ pub(super) struct Watched {
     usage: u64,
     /// What this source has said of its processes: it says it whether or not the tracepoints have said it before.
     processes: HashSet<u32>,
+    changed_at: u64,
+    read_all_at: u64,
     waiting: Vec<(u64, oneshot::Sender<()>)>,
     pids_mean_something: bool,
 }
@@ -68,6 +76,8 @@ impl Watched {
             read_at,
             usage: 0,
             processes: HashSet::new(),
+            changed_at: read_at,
+            read_all_at: 0,
             waiting,
             pids_mean_something,
         })
@@ -111,10 +121,26 @@ impl Watched {
         self.waiting.push((bytes, sender));
     }
 
+    /// Takes note that something was notified, and reads everything.
+    pub(super) fn wake(&mut self, now: u64) {
+        self.changed_at = now;
+        self.read(now, Round::EVERYTHING);
+    }
+
     /// Reads what this round reads, and records what has changed.
     pub(super) fn read(&mut self, now: u64, round: Round) {
+        // A pause process does nothing.
+        if matches!(self.cgroup.owner, CgroupOwner::Pause { .. }) && !round.breakdown {
+            return;
+        }
         let Some(usage) = self.files.usage() else { return };
+        let changed = usage != self.usage;
+        if changed {
+            self.changed_at = now;
+        }
         self.usage = usage;
+        let due = now >= self.read_all_at + QUIET_EVERY_NS;
+        let round = if due || now < self.changed_at + QUIET_AFTER_NS { round } else { Round::NOTHING };
         let (reached, waiting): (Vec<_>, _) =
             std::mem::take(&mut self.waiting).into_iter().partition(|(bytes, _)| usage >= *bytes);
         self.waiting = waiting;
@@ -126,8 +152,14 @@ impl Watched {
             self.read_counters(now, round.breakdown, false);
         }
         let breakdown = if round.breakdown { self.files.breakdown(usage) } else { None };
-        let sample = Sample { at: now, cgroup: self.cgroup.path.clone(), usage, breakdown };
-        self.report(|samples| samples.push(sample));
+        if round.breakdown {
+            self.read_all_at = now;
+        }
+        // The same size again says nothing new.
+        if changed || breakdown.is_some() {
+            let sample = Sample { at: now, cgroup: self.cgroup.path.clone(), usage, breakdown };
+            self.report(|samples| samples.push(sample));
+        }
         if round.processes {
             self.read_processes(now);
         }
