@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 EXIT137 := $(TARGET)/release/exit137
 
-.PHONY: run build test lint deny fuzz accuracy record crash bench test-vm install clean
+.PHONY: run build test lint deny fuzz accuracy record verified crash bench test-vm install clean
 
 run: build ## build, then run every scenario that ships
 	$(EXIT137) run
@@ -37,6 +37,12 @@ record: build ## run every scenario that ships and keep the records that the dia
 	rm -rf tests/recorded/v1 && mkdir -p tests/recorded && cp -r target/recorded tests/recorded/v1
 	rm tests/recorded/v1/report.json tests/recorded/v1/junit.xml
 	INSTA_UPDATE=always $(CARGO) test --locked --test diagnosis recorded
+
+KEPT := target/vm/keep
+verified: test-vm ## run everything here and in the VM, and write docs/verified.md from the reports
+	rm -rf target/verified && $(EXIT137) run --out target/verified
+	EXIT137_VERIFIED="this host, root=target/verified/report.json;VM, root=$(KEPT)/as_root/report.json;VM, uid 1000=$(KEPT)/as_a_user/run/report.json;VM, root, whole machine=$(KEPT)/node_wide/report.json;VM, root, no kernel log=$(KEPT)/without_kmsg/report.json" \
+		$(CARGO) test --locked --test verified
 
 ROUNDS ?= 100
 crash: ## kill -9 of the harness at ROUNDS moments of a run; nothing may be left behind

@@ -18,11 +18,45 @@ pub struct Report {
     /// `exit137/report/v1`.
     pub version: String,
     /// What the run ran on.
-    pub host: Option<HostFacts>,
+    pub host: Option<HostReport>,
     /// How many scenarios came to what.
     pub summary: Summary,
     /// Each scenario.
     pub scenarios: Vec<ScenarioReport>,
+}
+
+/// Where a run ran, and what ran it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostReport {
+    /// The version of exit137.
+    pub exit137: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Which cgroup version has the memory controller: 1 or 2.
+    pub cgroup_version: u8,
+    /// MemTotal in bytes.
+    pub memory_total: u64,
+    /// SwapTotal in bytes.
+    pub swap_total: u64,
+    /// Whether the kernel's PIDs are exit137's too; without that they are not used.
+    pub initial_pid_namespace: bool,
+    /// The kernel's `boot_id`.
+    pub boot_id: String,
+}
+
+impl From<HostFacts> for HostReport {
+    fn from(facts: HostFacts) -> Self {
+        Self {
+            exit137: facts.exit137,
+            kernel: facts.kernel,
+            cgroup_version: facts.cgroup_version,
+            memory_total: facts.memory_total,
+            swap_total: facts.swap_total,
+            initial_pid_namespace: facts.initial_pid_namespace,
+            boot_id: facts.boot_id,
+        }
+    }
 }
 
 /// How many scenarios came to what.
@@ -248,7 +282,7 @@ impl Report {
                 Outcome::Skipped => &mut summary.skipped,
             } += 1;
         }
-        Self { version: VERSION.to_owned(), host, summary, scenarios }
+        Self { version: VERSION.to_owned(), host: host.map(HostReport::from), summary, scenarios }
     }
 
     /// The exit status that these outcomes ask for.

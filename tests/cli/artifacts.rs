@@ -91,9 +91,9 @@ fn the_report_is_valid_against_its_schema_and_says_where_it_comes_from() {
     assert_eq!(host["exit137"], env!("CARGO_PKG_VERSION"));
     assert_eq!(host["kernel"], read(Path::new("/proc/sys/kernel/osrelease")).trim());
     let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let version = host["cgroup_version"].as_u64().unwrap();
+    let version = host["cgroupVersion"].as_u64().unwrap();
     assert!(version == 1 || v2, "{host:#}");
-    assert!(host["swap_total"].is_u64() && host["memory_total"].as_u64() > Some(0), "{host:#}");
+    assert!(host["swapTotal"].is_u64() && host["memoryTotal"].as_u64() > Some(0), "{host:#}");
     let sum = Command::new("sha256sum").arg(desk.scenarios().join("grows.yaml")).output().unwrap();
     let sum = String::from_utf8(sum.stdout).unwrap();
     let hash = report["scenarios"][0]["hash"].as_str().unwrap();

@@ -1,0 +1,88 @@
+//! docs/verified.md says which scenario has run where. It is written from reports, never by hand:
+//! `EXIT137_VERIFIED='label=report.json;label=report.json' cargo test --test verified` (see `make verified`).
+#![expect(clippy::unwrap_used, reason = "a test's helper may fail it")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use exit137::loader;
+use exit137::report::Report;
+use exit137::report::model::Outcome;
+
+const INTRODUCTION: &str = "\
+# What has run where
+
+Written by `make verified` from the reports of real runs; what has not run is not claimed. `-`: not part of that run.
+A skip is what `requires` of that scenario says.
+";
+
+fn page() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verified.md")
+}
+
+fn shipped() -> Vec<String> {
+    let mut names: Vec<String> =
+        loader::load(&[]).unwrap().into_iter().map(|loaded| loaded.scenario.name).collect();
+    names.sort();
+    names
+}
+
+/// The page, from labelled reports.
+fn written(reports: &[(String, Report)]) -> String {
+    let mut text = format!("{INTRODUCTION}\n| scenario |");
+    for (label, _) in reports {
+        write!(text, " {label} |").unwrap();
+    }
+    text.push_str("\n| --- |");
+    text.push_str(&" --- |".repeat(reports.len()));
+    text.push('\n');
+    for name in shipped() {
+        write!(text, "| {name} |").unwrap();
+        for (_, report) in reports {
+            let found = report.scenarios.iter().find(|scenario| scenario.name == name);
+            let cell = found.map_or("-", |scenario| match scenario.outcome {
+                Outcome::Skipped => "skipped",
+                other => other.as_str(),
+            });
+            write!(text, " {cell} |").unwrap();
+        }
+        text.push('\n');
+    }
+    text.push_str("\nThe hosts:\n\n");
+    for (label, report) in reports {
+        let host = report.host.as_ref().unwrap();
+        let (kernel, version, memory) = (&host.kernel, host.cgroup_version, host.memory_total >> 20);
+        writeln!(
+            text,
+            "- {label}: Linux {kernel}, memory on cgroup v{version}, {memory} MiB, exit137 {}.",
+            host.exit137
+        )
+        .unwrap();
+    }
+    text
+}
+
+#[test]
+fn every_shipped_scenario_has_passed_somewhere_by_name() {
+    if let Ok(reports) = std::env::var("EXIT137_VERIFIED") {
+        let read = |part: &str| {
+            let (label, path) = part.split_once('=').unwrap();
+            (label.to_owned(), serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap())
+        };
+        let reports: Vec<(String, Report)> = reports.split(';').map(read).collect();
+        fs::write(page(), written(&reports)).unwrap();
+    }
+    let text = fs::read_to_string(page()).unwrap();
+    let rows: BTreeMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .filter(|(name, _)| !["scenario", "---"].contains(name))
+        .collect();
+    assert_eq!(rows.keys().copied().collect::<Vec<_>>(), shipped());
+    for (name, cells) in rows {
+        assert!(cells.contains("passed"), "{name} has passed nowhere");
+        assert!(!cells.contains("failed") && !cells.contains("inconclusive"), "{name}: {cells}");
+    }
+}
