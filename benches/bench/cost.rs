@@ -50,7 +50,7 @@ pub fn measure() -> Measured<Vec<Row>> {
     ];
     for (index, name) in names.iter().enumerate() {
         let parts: Vec<f64> =
-            marks.iter().filter_map(|marks| Some(ms(*marks.get(index)?, *marks.get(index + 1)?)?)).collect();
+            marks.iter().filter_map(|marks| ms(*marks.get(index)?, *marks.get(index + 1)?)).collect();
         rows.push(Row::new(format!("  {name}"), format!("p50 {:.1} ms", percentile(&parts, 0.5))));
     }
     let between: Vec<f64> =

@@ -20,8 +20,10 @@ use table::{Row, Table};
 
 type Measured<T> = Result<T, Box<dyn Error>>;
 
+type Measure = (&'static str, fn() -> Measured<Vec<Row>>);
+
 /// What can be measured, in the order in which it is.
-const MEASURES: [(&str, fn() -> Measured<Vec<Row>>); 4] =
+const MEASURES: [Measure; 4] =
     [("kills", kills::measure), ("idle", idle::measure), ("fill", fill::measure), ("cost", cost::measure)];
 
 #[derive(Default)]
