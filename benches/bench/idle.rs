@@ -70,7 +70,7 @@ pub fn measure() -> Measured<Vec<Row>> {
     Ok(rows)
 }
 
-/// Waits until every container has its shim, and a second more, for the start to be over.
+/// Waits until every container has its shim. The end of the start counts as watching.
 fn wait_for_all(harness: u32) -> Measured<()> {
     let deadline = clock::boot_ns() + 20_000_000_000;
     while helpers(harness).iter().filter(|(role, _)| role == "__shim").count() < CONTAINERS {
