@@ -9,7 +9,6 @@ use std::path::Path;
 
 use exit137::loader;
 use exit137::report::Report;
-use exit137::report::model::Outcome;
 
 const INTRODUCTION: &str = "\
 # What has run where
@@ -42,10 +41,7 @@ fn written(reports: &[(String, Report)]) -> String {
         write!(text, "| {name} |").unwrap();
         for (_, report) in reports {
             let found = report.scenarios.iter().find(|scenario| scenario.name == name);
-            let cell = found.map_or("-", |scenario| match scenario.outcome {
-                Outcome::Skipped => "skipped",
-                other => other.as_str(),
-            });
+            let cell = found.map_or("-", |scenario| scenario.outcome.as_str());
             write!(text, " {cell} |").unwrap();
         }
         text.push('\n');

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::document::Document;
-use super::problem::{KeyPath, Place, Problem};
+use super::problem::{KeyPath, Place, Problem, Step};
 use super::validate::{self, Notes};
 use super::{Scenario, structure, tree};
 
@@ -39,20 +39,24 @@ fn examine(text: &str, report: Report<'_>) -> Option<Scenario> {
     let mut value = tree.value.to_json();
     drop_empty_in_specs(&mut value);
     let flaws = structure::flaws(&value);
+    for flaw in &flaws {
+        mend(&mut value, flaw);
+    }
     let sound = flaws.is_empty();
+    let mut flawed = Vec::new();
     for flaw in flaws {
         let place = if flaw.at_key {
             tree::place_of_key(&tree, &flaw.path)
         } else {
             tree::place_of(&tree, &flaw.path)
         };
+        flawed.push(flaw.path.clone());
         report(place, flaw.path, flaw.what, flaw.hint);
-    }
-    if !sound {
-        return None;
     }
     let document: Document = match serde_json::from_value(value) {
         Ok(document) => document,
+        // What is wrong with its structure has been said.
+        Err(_) if !sound => return None,
         Err(error) => {
             let place = tree::place_of(&tree, &KeyPath::default());
             report(place, KeyPath::default(), error.to_string(), "see `exit137 schema scenario`".to_owned());
@@ -61,10 +65,32 @@ fn examine(text: &str, report: Report<'_>) -> Option<Scenario> {
     };
     let mut notes = Notes::default();
     let scenario = validate::scenario(document, &mut notes);
-    for finding in notes.findings {
+    // What follows from a flaw that was mended by a guess is not worth a line of its own.
+    let follows =
+        |path: &KeyPath| flawed.iter().any(|flaw| flaw.0.starts_with(&path.0) || path.0.starts_with(&flaw.0));
+    for finding in notes.findings.into_iter().filter(|finding| !follows(&finding.path)) {
         report(tree::place_of(&tree, &finding.path), finding.path, finding.what, finding.hint);
     }
     Some(scenario)
+}
+
+/// Puts what was surely meant in the place of a flaw, or takes the flaw away, so that what else is wrong is found too.
+fn mend(document: &mut Value, flaw: &structure::Flaw) {
+    let Some((last, above)) = flaw.path.0.split_last() else { return };
+    let within = above.iter().try_fold(document, |value, step| match step {
+        Step::Key(key) => value.get_mut(key),
+        Step::Index(index) => value.get_mut(index),
+    });
+    match (within, last) {
+        (Some(Value::Object(map)), Step::Key(key)) if flaw.at_key => {
+            map.shift_remove(key);
+        }
+        (Some(Value::Object(map)), Step::Key(key)) => match &flaw.meant {
+            Some(meant) => drop(map.insert(key.clone(), Value::from(meant.clone()))),
+            None => drop(map.shift_remove(key)),
+        },
+        (Some(_) | None, _) => {}
+    }
 }
 
 /// In a `PodSpec` an empty value is one that is not there, as in Kubernetes.

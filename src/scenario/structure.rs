@@ -18,6 +18,8 @@ pub(super) struct Flaw {
     pub(super) at_key: bool,
     pub(super) what: String,
     pub(super) hint: String,
+    /// What was surely meant instead, where that can be told.
+    pub(super) meant: Option<String>,
 }
 
 struct Checker {
@@ -53,7 +55,7 @@ fn describe(error: &ValidationError<'_>, flaws: &mut Vec<Flaw>) {
     let around = schema_around(error);
     let instance = error.instance();
     let mut say = |path: KeyPath, at_key: bool, what: String, hint: String| {
-        flaws.push(Flaw { path, at_key, what, hint });
+        flaws.push(Flaw { path, at_key, what, hint, meant: meant(around, instance) });
     };
     match error.kind() {
         Kind::AdditionalProperties { unexpected } => {
@@ -193,6 +195,19 @@ fn unit_hint(around: &Value, instance: &Value) -> Option<String> {
     let hint =
         problem.as_deref().and_then(|problem| problem.split_once("; ")).map(|(_, hint)| hint.to_owned());
     Some(hint.unwrap_or_else(|| format!("write for example {example}")))
+}
+
+/// A number that lacks only its unit.
+fn meant(around: &Value, instance: &Value) -> Option<String> {
+    let text = instance.as_str().map_or_else(|| instance.to_string(), str::to_owned);
+    let number = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
+    let unit = match around["examples"].get(0)?.as_str()? {
+        "64Mi" => "Mi",
+        "8Mi/s" => "Mi/s",
+        "250ms" => "s",
+        _ => return None,
+    };
+    number.then(|| text + unit)
 }
 
 fn properties(schema: &Value) -> Vec<&str> {
