@@ -85,13 +85,27 @@ impl Artifacts {
     }
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file whole or not at all. What is there and is no plain file (`/dev/stdout`) is written to, not replaced.
 pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return fs::write(path, text);
+    }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(text.as_bytes())?;
     file.persist(path)?;
     Ok(())
+}
+
+/// Why no file can be written there, found out before a run rather than after it.
+pub fn unwritable(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return None;
+    }
+    let why = tempfile::NamedTempFile::new_in(folder).err().map(|error| error.to_string());
+    let why = why.or_else(|| path.is_dir().then(|| "it is a folder".to_owned()));
+    why.map(|why| format!("cannot write {}: {why}", path.display()))
 }
 
 fn make(folder: &Path) -> io::Result<()> {

@@ -8,14 +8,14 @@ use std::path::Path;
 
 use super::report::render;
 use super::{complain, fail, print};
-use crate::artifacts::{Artifacts, Skip, write_whole};
+use crate::artifacts::{self, Artifacts, Skip, write_whole};
 use crate::cli::{self, Color, Format};
 use crate::exit_status::ExitStatus;
 use crate::loader::{self, Loaded};
 use crate::progress::Progress;
 use crate::report::{Report, ScenarioReport, trial};
 use environment::Environment;
-use interrupt::Interrupt;
+use interrupt::{Interrupt, Signals};
 
 /// Runs scenarios; answers what their outcomes ask for.
 pub fn run(args: &cli::Run, color: Color) -> ExitStatus {
@@ -26,6 +26,9 @@ pub fn run(args: &cli::Run, color: Color) -> ExitStatus {
     if selected.is_empty() {
         complain("no scenario was selected; see --filter");
         return ExitStatus::NothingRan;
+    }
+    if let Some(why) = args.json.iter().chain(&args.junit).find_map(|path| artifacts::unwritable(path)) {
+        return fail(&why);
     }
     let artifacts = match Artifacts::create(args.out.as_deref()) {
         Ok(artifacts) => artifacts,
@@ -74,10 +77,10 @@ async fn execute(
     let mut statuses = Vec::new();
     if !runnable.is_empty() {
         let jobs = usize::try_from(args.jobs).unwrap_or(usize::MAX);
+        let signals = Signals::hold().map_err(|error| format!("cannot listen to signals: {error}"))?;
         let environment = Environment::prepare(&runnable, jobs).await?;
         let progress = Progress::new();
-        let interrupt =
-            Interrupt::listen(args.timeout, environment.alarm()).map_err(|error| error.to_string())?;
+        let interrupt = Interrupt::listen(signals, args.timeout, environment.alarm());
         let ran =
             schedule::run_all(&runnable, args.repeat, &environment, &interrupt, artifacts, &progress).await;
         for problem in environment.tear_down().await {

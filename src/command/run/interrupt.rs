@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use exit137_workload::Span;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::exit_status::ExitStatus;
@@ -17,12 +17,33 @@ pub(super) struct Interrupt {
     why: Arc<Mutex<Option<(ExitStatus, String)>>>,
 }
 
+/// The signals that end a run, from when on they no longer end the process by themselves.
+#[derive(Debug)]
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Holds signals back from now on; [`Interrupt::listen`] acts on those that came meanwhile.
+    pub(super) fn hold() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 impl Interrupt {
     /// Listens from now on. The first signal lets the run tidy up, the second ends it at once: the guardian tidies then.
-    pub(super) fn listen(timeout: Span, mut alarm: watch::Receiver<Option<String>>) -> std::io::Result<Self> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+    pub(super) fn listen(
+        signals: Signals,
+        timeout: Span,
+        mut alarm: watch::Receiver<Option<String>>,
+    ) -> Self {
+        let Signals { mut interrupt, mut terminate, mut hangup } = signals;
         let (sender, asked) = watch::channel(false);
         let why = Arc::new(Mutex::new(None));
         let reason = Arc::clone(&why);
@@ -50,7 +71,7 @@ impl Interrupt {
                 sender.send_replace(true);
             }
         });
-        Ok(Self { asked, why })
+        Self { asked, why }
     }
 
     /// The exit status that it asks for.
