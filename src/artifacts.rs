@@ -160,9 +160,8 @@ pub fn read_trial(folder: &Path) -> Result<Kept, String> {
         damage
             .push(format!("{} facts were written by a newer exit137 and are not understood", record.unknown));
     }
-    Ok(Kept {
-        observations: record.observations,
-        samples: samples.lines().filter_map(sample::decode).collect(),
-        damage,
-    })
+    let mut samples: Vec<_> = samples.lines().filter_map(sample::decode).collect();
+    // A run that was killed has not brought them into order.
+    samples.sort_by_key(|sample| sample.at);
+    Ok(Kept { observations: record.observations, samples, damage })
 }

@@ -45,6 +45,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Print a JSON Schema
     Schema(Schema),
+    /// Print a scenario that ships, to begin from; without a name, list them
+    Show(Show),
     /// Find and remove what a killed run left behind, and nothing that belongs to a live one
     Gc,
 }
@@ -126,6 +128,13 @@ pub struct Doctor {
     /// Say it in JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `exit137 show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// Its name
+    pub name: Option<PathBuf>,
 }
 
 /// `exit137 schema`.

@@ -6,6 +6,7 @@ pub mod gc;
 pub mod report;
 pub mod run;
 pub mod schema;
+pub mod show;
 
 use std::io::{self, IsTerminal as _, Write as _};
 

@@ -37,6 +37,10 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Loaded>, Vec<Problem>> {
         texts.extend(SHIPPED.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())));
     }
     for path in paths {
+        if let Some((name, text)) = shipped(path) {
+            texts.push((PathBuf::from(name), text.to_owned()));
+            continue;
+        }
         match files(path) {
             Ok(found) => {
                 for file in found {
@@ -58,6 +62,15 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Loaded>, Vec<Problem>> {
     }
     problems.extend(same_names(&loaded));
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+}
+
+/// The scenario that ships under this name, with or without its folder and ending, unless a file of that name is there.
+fn shipped(path: &Path) -> Option<(&'static str, &'static str)> {
+    let stem = |path: &Path| path.file_stem().map(std::ffi::OsStr::to_owned);
+    let bare =
+        path.parent().is_none_or(|parent| parent.as_os_str().is_empty() || parent == Path::new("scenarios"));
+    let named = || SHIPPED.iter().find(|(name, _)| stem(Path::new(name)) == stem(path)).copied();
+    if bare && !path.exists() { named() } else { None }
 }
 
 /// Reads the copy of a scenario that a run's folder keeps.
@@ -87,8 +100,7 @@ fn problem(path: &Path, what: String, hint: &str) -> Problem {
 /// The file itself, or every scenario file below a folder, sorted.
 fn files(path: &Path) -> Result<Vec<PathBuf>, Problem> {
     let metadata = fs::metadata(path).map_err(|error| {
-        let hint =
-            "name a scenario file, or a folder of them; without any name the shipped scenarios are meant";
+        let hint = "name a scenario file, a folder of them, or one that ships (`exit137 show` lists them)";
         problem(path, format!("cannot be found: {error}"), hint)
     })?;
     if !metadata.is_dir() {

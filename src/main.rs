@@ -27,6 +27,7 @@ fn run(cli: Cli) -> ExitStatus {
         Command::Report(args) => command::report::report(&args, cli.color),
         Command::Doctor(args) => command::doctor::doctor(&args),
         Command::Schema(args) => command::schema::schema(&args),
+        Command::Show(args) => command::show::show(&args),
         Command::Gc => command::gc::gc(),
     }
 }

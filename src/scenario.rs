@@ -23,6 +23,9 @@ pub use pod::{
 pub use read::read;
 pub use schema::schema;
 
+/// How a note on a key begins that a single host cannot honour, so that its scenario is skipped there.
+pub const NEEDS_CLUSTER: &str = "needs a cluster";
+
 /// A validated scenario. Times are milliseconds, sizes bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {

@@ -1,6 +1,6 @@
 //! Memory over time in constant room: percentiles, peaks, pressure, and how much it was at a given moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hdrhistogram::Histogram;
 use schemars::JsonSchema;
@@ -65,6 +65,7 @@ pub struct MemorySummaries {
     limits: BTreeMap<String, u64>,
     pods: BTreeMap<String, String>,
     pod_hits: BTreeMap<String, u64>,
+    full_pods: BTreeSet<String>,
     /// When the readings ended before the run did.
     lost_at: Option<u64>,
 }
@@ -140,6 +141,11 @@ impl MemorySummaries {
     }
 
     fn count(&mut self, counters: &Counters) {
+        if let (Some(pod), Some(peak)) = (self.pods.get(&counters.cgroup), counters.peak)
+            && self.limits.get(&counters.cgroup).is_some_and(|limit| peak >= *limit)
+        {
+            self.full_pods.insert(pod.clone());
+        }
         if let (Some(pod), Some(hits)) = (self.pods.get(&counters.cgroup), counters.max) {
             let most = self.pod_hits.entry(pod.clone()).or_default();
             *most = hits.max(*most);
@@ -183,7 +189,8 @@ impl MemorySummaries {
         let mut summary = memory.summary();
         summary.limit_hits = summary.limit_hits.max(self.pod_hits.get(&container.pod).copied());
         // Some kernels count no hits on cgroup v1 (docs/cgroup-v1.md): at the limit and none counted is not known, not none.
-        let at_limit = summary.peak.zip(summary.limit).is_some_and(|(peak, limit)| peak >= limit);
+        let at_limit = self.full_pods.contains(&container.pod)
+            || summary.peak.zip(summary.limit).is_some_and(|(peak, limit)| peak >= limit);
         if at_limit && summary.limit_hits == Some(0) {
             summary.limit_hits = None;
         }

@@ -57,8 +57,11 @@ fn content(block: &Block) -> String {
                 .arg(root().join(&block.names))
                 .output()
                 .unwrap();
-            let command =
-                if block.names.ends_with("checkout") { "exit137 run checkout.yaml" } else { "exit137 run" };
+            let command = if block.names.ends_with("checkout") {
+                "exit137 run checkout.yaml"
+            } else {
+                "exit137 run child-hidden grace-period limit-leak twin-kill-at-the-limit"
+            };
             format!("$ {command}\n{}", String::from_utf8(output.stdout).unwrap())
         }
         other => unreachable!("{other}"),
@@ -69,8 +72,8 @@ fn content(block: &Block) -> String {
 fn shown(content: &str, indent: &str) -> String {
     let mut shown = String::new();
     for line in content.trim_end().lines() {
-        let line = if line.chars().count() > 150 {
-            line.chars().take(149).collect::<String>() + "…"
+        let line = if line.chars().count() > 180 {
+            line.chars().take(179).collect::<String>() + "…"
         } else {
             line.to_owned()
         };
@@ -127,7 +130,7 @@ fn every_command_and_target_that_it_names_exists() {
     let text = readme();
     let help = Command::new(env!("CARGO_BIN_EXE_exit137")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    for command in ["run", "check", "report", "doctor", "schema", "gc"] {
+    for command in ["run", "check", "report", "doctor", "schema", "show", "gc"] {
         assert!(text.contains(&format!("| `exit137 {command}")), "{command}");
         assert!(help.contains(&format!("\n  {command} ")), "{command}");
     }
@@ -135,6 +138,31 @@ fn every_command_and_target_that_it_names_exists() {
     for (at, _) in text.match_indices("`make ") {
         let target = text[at + 6..].split(['`', ' ']).next().unwrap();
         assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
+    }
+}
+
+#[test]
+fn the_page_on_the_language_names_every_key_of_it() {
+    let page = fs::read_to_string(root().join("docs/language.md")).unwrap();
+    let schema = exit137::scenario::schema();
+    let own = [
+        "Workload",
+        "Event",
+        "Until",
+        "Action",
+        "Observe",
+        "Expect",
+        "Termination",
+        "Node",
+        "Kill",
+        "SetLimit",
+        "Scenario",
+    ];
+    for name in own {
+        let properties = schema["$defs"][name]["properties"].as_object().or(schema["properties"].as_object());
+        for key in properties.unwrap().keys() {
+            assert!(page.contains(key.as_str()), "docs/language.md does not name {key} of {name}");
+        }
     }
 }
 

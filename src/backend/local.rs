@@ -69,8 +69,8 @@ impl LocalBackend {
         let room = admission::look(&base, run);
         if bound > room.free() {
             return Err(BackendError(format!(
-                "the scenarios may take up to {} MiB at the same time, but only {} MiB are free beyond the reserve of {} MiB \
-                 ({} MiB are promised to other runs); run fewer at a time (--jobs 1), or free some memory",
+                "a scenario may take up to {} MiB, but only {} MiB are free beyond the reserve of {} MiB ({} MiB are \
+                 promised to other runs); lower its limits or its node.memory, or free some memory",
                 bound >> 20,
                 room.free() >> 20,
                 room.reserve >> 20,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{fail, print, style};
+use super::{complain, fail, print, style};
 use crate::artifacts;
 use crate::cli::{self, Color, Format};
 use crate::evidence::{Fact, HostFacts};
@@ -61,11 +61,15 @@ pub fn scenario(folder: &Path, host: &mut Option<HostFacts>) -> Result<ScenarioR
         artifacts::trials(folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?
     {
         let kept = artifacts::read_trial(&trial.path)?;
+        let recorded = kept
+            .observations
+            .iter()
+            .find_map(|seen| if let Fact::Host(facts) = &seen.fact { Some(facts) } else { None });
+        if recorded.is_some_and(|facts| facts.scenario_hash != scenario.hash) {
+            complain(&format!("{} was changed after the run; it is judged as it is now", file.display()));
+        }
         if host.is_none() {
-            *host = kept
-                .observations
-                .iter()
-                .find_map(|seen| if let Fact::Host(facts) = &seen.fact { Some(facts.clone()) } else { None });
+            *host = recorded.cloned();
         }
         trials.push(trial::report(&scenario, trial.number, &kept));
     }

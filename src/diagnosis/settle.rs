@@ -141,6 +141,7 @@ fn notes(timeline: &Timeline, kills: &[Kill], runs: &BTreeSet<&ContainerRef>) ->
     if !timeline.sources.get(&Source::Runtime).is_some_and(|log| log.health(Source::Runtime).present) {
         notes.push("the runtime's facts are missing: how containers ended is not known".to_owned());
     }
+    let (mut foreign, mut unknown) = (0, 0);
     for kill in kills {
         let comm = kill.comm.as_deref().unwrap_or("a process");
         match &kill.owner {
@@ -151,18 +152,14 @@ fn notes(timeline: &Timeline, kills: &[Kill], runs: &BTreeSet<&ContainerRef>) ->
             Owner::Ours(path) => {
                 notes.push(format!("the kernel OOM-killed {comm} (PID {}) in {path}", kill.pid));
             }
-            Owner::Foreign => {
-                notes.push(format!(
-                    "outside of this scenario the kernel OOM-killed {comm} (PID {})",
-                    kill.pid
-                ));
-            }
-            Owner::Unknown => {
-                notes.push(format!(
-                    "the kernel OOM-killed {comm} (PID {}); whose process it was is not known",
-                    kill.pid
-                ));
-            }
+            Owner::Foreign => foreign += 1,
+            Owner::Unknown => unknown += 1,
+        }
+    }
+    for (count, whose) in [(foreign, "outside of this scenario"), (unknown, "whose owner is not known")] {
+        if count > 0 {
+            let s = if count == 1 { "" } else { "es" };
+            notes.push(format!("the kernel also OOM-killed {count} process{s} {whose}"));
         }
     }
     notes

@@ -22,6 +22,7 @@ pub(super) struct Subscriber {
     pub(super) recorder: Recorder,
     processes: Mutex<HashMap<u32, ContainerRef>>,
     samples: Mutex<SampleFile>,
+    samples_path: PathBuf,
 }
 
 impl Hub {
@@ -54,8 +55,8 @@ impl Hub {
 
 impl Subscriber {
     pub(super) fn new(recorder: Recorder, samples: PathBuf) -> io::Result<Self> {
-        let samples = SampleFile::new(File::options().append(true).create_new(true).open(samples)?)?;
-        Ok(Self { recorder, processes: Mutex::default(), samples: Mutex::new(samples) })
+        let file = SampleFile::new(File::options().append(true).create_new(true).open(&samples)?)?;
+        Ok(Self { recorder, processes: Mutex::default(), samples: Mutex::new(file), samples_path: samples })
     }
 
     /// This process is a container's; answers whether that is news.
@@ -88,7 +89,7 @@ impl Subscriber {
     }
 
     pub(super) fn close_samples(&self) {
-        if let Err(error) = self.samples().flush() {
+        if let Err(error) = self.samples().finish(&self.samples_path) {
             tracing::warn!(%error, "the memory samples could not be written");
         }
     }

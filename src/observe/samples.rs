@@ -1,9 +1,11 @@
 //! The samples' file: CSV, at full resolution around kills and thinned elsewhere.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
 
+use crate::artifacts::write_whole;
 use crate::evidence::{Sample, sample};
 
 /// So many readings of a cgroup are kept back: a second's worth.
@@ -71,7 +73,12 @@ impl SampleFile {
         Ok(())
     }
 
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+    /// Nothing more comes at all: brings the file into the order of time, which what a kill made worth writing had left.
+    pub(super) fn finish(&mut self, path: &Path) -> io::Result<()> {
+        self.out.flush()?;
+        let text = fs::read_to_string(path)?;
+        let mut samples: Vec<&str> = text.lines().skip(1).collect();
+        samples.sort_by_key(|line| sample::decode(line).map(|sample| sample.at));
+        write_whole(path, &format!("{}\n{}\n", sample::HEADER, samples.join("\n")))
     }
 }

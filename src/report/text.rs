@@ -48,7 +48,13 @@ fn scenario_lines(out: &mut String, scenario: &ScenarioReport, width: usize, sty
     // Of many trials that went the same way, one is shown.
     let worst = scenario.trials.iter().max_by_key(|trial| (trial.outcome, std::cmp::Reverse(trial.number)));
     if let Some(trial) = worst {
+        if scenario.trials.len() > 1 && trial.outcome != Outcome::Passed {
+            let _ = writeln!(out, "  trial {}:", trial.number);
+        }
         for line in terminations(trial).lines() {
+            let _ = writeln!(out, "  {line}");
+        }
+        for line in lives(trial).lines() {
             let _ = writeln!(out, "  {line}");
         }
         if trial.outcome != Outcome::Passed {
@@ -57,6 +63,22 @@ fn scenario_lines(out: &mut String, scenario: &ScenarioReport, width: usize, sty
             }
         }
     }
+}
+
+/// Containers that lived, with what they took at most.
+fn lives(trial: &TrialReport) -> String {
+    let mut out = String::new();
+    let ended = |container: &ContainerRef| {
+        trial.terminations.iter().any(|termination| termination.container == *container)
+    };
+    for memory in trial.memory.iter().filter(|memory| !ended(&memory.container)).take(MANY) {
+        let Some(peak) = memory.peak else { continue };
+        let limit = memory.limit.map_or_else(String::new, |limit| {
+            format!(" of {} ({:.0}%)", mebibytes(limit), share(peak, limit))
+        });
+        let _ = writeln!(out, "{}  lived, peak {}{limit}", name(&memory.container), mebibytes(peak));
+    }
+    out
 }
 
 /// How containers ended, a line or two each.
@@ -90,7 +112,7 @@ fn termination_lines(out: &mut String, termination: &TerminationReport) {
     let exit = match termination.end {
         Some(End::Signaled(signal)) => format!("exit {} (signal {signal})", 128 + signal),
         Some(end) => format!("exit {}", end.exit_code()),
-        None => "never started".to_owned(),
+        None => "could not be started".to_owned(),
     };
     let at = termination.killed_at.as_ref().or(termination.ended_at.as_ref());
     let at = at.map_or_else(String::new, |at| {
@@ -108,6 +130,7 @@ fn termination_lines(out: &mut String, termination: &TerminationReport) {
         Some(attribution) => {
             writeln!(out, "    {}{memory}\n    {}", cause(attribution), attribution.explanation)
         }
+        None if termination.end.is_none() => Ok(()),
         None => writeln!(out, "    it ended by itself{memory}"),
     };
 }
@@ -150,10 +173,16 @@ pub fn details(trial: &TrialReport) -> String {
 /// So many lines of evidence are quoted for one mismatch.
 const QUOTED: usize = 6;
 
+/// So much of each: the kernel's summary has three paths, all of them wanted.
+const QUOTED_CHARACTERS: usize = 800;
+
 fn quote(out: &mut String, trial: &TrialReport, evidence: &[u64]) {
     let cited = trial.evidence.iter().filter(|quote| evidence.contains(&quote.sequence));
     for quote in cited.take(QUOTED) {
-        let text: String = quote.text.chars().take(200).collect();
+        let mut text: String = quote.text.chars().take(QUOTED_CHARACTERS).collect();
+        if text.len() < quote.text.len() {
+            text.push('…');
+        }
         let _ = writeln!(out, "  {:>7} #{}: {text}", quote.source, quote.sequence);
     }
 }
@@ -167,6 +196,11 @@ fn name(container: &ContainerRef) -> String {
 
 fn since(at: &TimeReport) -> String {
     at.since_start_us.map_or_else(String::new, |us| format!("+{}.{:06} s", us / 1_000_000, us % 1_000_000))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown as whole percents")]
+fn share(part: u64, of: u64) -> f64 {
+    part as f64 / of as f64 * 100.0
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]

@@ -132,7 +132,9 @@ fn settle(
     let mut reasons = damage.to_vec();
     match ending {
         Some(Ending::Failed { why }) => return (Outcome::Errored, Vec::new(), vec![why.clone()]),
-        Some(Ending::Interrupted) => reasons.push("it was interrupted before its end".into()),
+        Some(Ending::Interrupted) => {
+            reasons.push("it was cut short before its end, by a signal or by the run's timeout".into());
+        }
         Some(Ending::Observed | Ending::TimedOut) => {}
         None => reasons.push("the record ends without its last fact: the harness died".into()),
     }

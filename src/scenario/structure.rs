@@ -77,7 +77,8 @@ fn describe(error: &ValidationError<'_>, flaws: &mut Vec<Flaw>) {
         }
         Kind::Type { kind } => {
             let what = format!("is {}, and must be {}", shown(instance), wanted(kind));
-            say(path, false, what, unit_hint(around, instance).unwrap_or_default());
+            let hint = unit_hint(around, instance).or_else(|| shape_hint(kind, instance)).unwrap_or_default();
+            say(path, false, what, hint);
         }
         Kind::Pattern { .. } => {
             let (what, hint) = match unit_hint(around, instance) {
@@ -157,7 +158,13 @@ fn one_of(instance: &Value, options: &[Value]) -> (String, String) {
         .map(|option| option.as_str().map_or_else(|| option.to_string(), str::to_owned))
         .collect();
     let meant = instance.as_str().and_then(|word| nearest(word, words.iter().map(String::as_str)));
+    let oom_killed = instance
+        .as_str()
+        .is_some_and(|word| ["oomkilled", "oom", "oom-killed"].contains(&word.to_lowercase().as_str()));
     let hint = match (meant, &words[..]) {
+        (_, causes) if oom_killed && causes.iter().any(|word| word == "container-oom") => {
+            "Kubernetes' OOMKilled can be container-oom, pod-oom, node-oom, child-oom, start-oom or resize-oom".to_owned()
+        }
         (Some(meant), _) => format!("did you mean {meant}?"),
         (None, []) => String::new(),
         (None, [only]) if only == "true" => "say true, or leave it out".to_owned(),
@@ -195,6 +202,21 @@ fn unit_hint(around: &Value, instance: &Value) -> Option<String> {
     let hint =
         problem.as_deref().and_then(|problem| problem.split_once("; ")).map(|(_, hint)| hint.to_owned());
     Some(hint.unwrap_or_else(|| format!("write for example {example}")))
+}
+
+/// How the same is written in the shape that is wanted.
+fn shape_hint(kind: &TypeKind, instance: &Value) -> Option<String> {
+    let wants = wanted(kind);
+    let text = shorten(instance.as_str()?);
+    match wants.as_str() {
+        "a list" => {
+            Some(format!("write it as a list: [{}]", text.split_whitespace().collect::<Vec<_>>().join(", ")))
+        }
+        "a mapping" => {
+            Some(format!("write it as a mapping: {{{text}: …}}; `exit137 schema scenario` says with what"))
+        }
+        _ => None,
+    }
 }
 
 /// A number that lacks only its unit.

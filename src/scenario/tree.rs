@@ -61,7 +61,18 @@ pub(super) fn parse(text: &str) -> Result<Spanned<Tree>, Malformed> {
             Yaml::Eof { .. } => EMPTY,
             _ => "this is not valid YAML; mind the indentation and quote text that holds `: ` or ` #`",
         };
-        Malformed { place: error.location().and_then(place), what: shown(&error.to_string()), hint }
+        let (what, hint) = match (&error, error.to_string()) {
+            (Yaml::Budget { .. }, text) if text.contains("Documents") => {
+                ("holds more than one document".to_owned(), "one file holds one scenario; move the others to files of their own")
+            }
+            (Yaml::Budget { .. }, text) if text.contains("nchors") || text.contains("liases") => {
+                ("has an anchor or an alias".to_owned(), "write out what it stands for")
+            }
+            (Yaml::Budget { .. }, _) => ("is too large for a scenario".to_owned(), hint),
+            (_, text) if text.contains("tab") => (shown(&text), "indent with spaces; YAML allows no tabs there"),
+            (_, text) => (shown(&text), hint),
+        };
+        Malformed { place: error.location().and_then(place), what, hint }
     })?;
     if matches!(tree.value, Tree::Scalar(Value::Null)) {
         let what = "the file says nothing".to_owned();

@@ -12,7 +12,7 @@ use exit137_workload::Span;
 
 use super::document::Document;
 use super::problem::KeyPath;
-use super::{Node, Observe, Requirement, Scenario};
+use super::{NEEDS_CLUSTER, Node, Observe, Requirement, Scenario};
 use selectors::Selectors;
 
 /// The smallest size that is a mistake: no machine has a pebibyte, and sums of what is smaller cannot overflow.
@@ -57,7 +57,7 @@ impl Notes {
 
     fn needs_cluster(&mut self, path: &KeyPath, why: &str) {
         self.needs_cluster = true;
-        self.without_effect.push(format!("{path}: needs a cluster: {why}"));
+        self.without_effect.push(format!("{path}: {NEEDS_CLUSTER}: {why}"));
     }
 
     /// A time in milliseconds.

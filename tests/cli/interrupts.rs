@@ -25,7 +25,7 @@ fn tidies_up_after(signal: Signal, status: i32) {
     assert!(ran.stderr.contains("interrupted by"), "{}", ran.stderr);
     let trial = ran.trial("endless");
     assert_eq!(trial["outcome"], "inconclusive");
-    assert!(trial["reasons"].to_string().contains("interrupted"), "{trial:#}");
+    assert!(trial["reasons"].to_string().contains("cut short"), "{trial:#}");
 }
 
 #[test]

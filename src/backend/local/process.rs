@@ -93,6 +93,11 @@ pub fn open_procs(path: &std::path::Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?))
 }
 
+/// Whether a program of this name is anywhere in PATH.
+pub fn in_path(program: &str) -> bool {
+    std::env::split_paths(&path()).any(|folder| folder.join(program).is_file())
+}
+
 fn path() -> String {
     let path = std::env::var("PATH")
         .unwrap_or_else(|_| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());

@@ -96,7 +96,10 @@ fn start(spec: &ShimSpec) -> io::Result<Container> {
     // Returns when the child has executed its program, or has died on the way.
     let child = command.spawn().map_err(|error| {
         let program = spec.process.command.first().map_or("", String::as_str);
-        io::Error::new(error.kind(), format!("cannot run {program:?} in the container: {error}"))
+        // A folder of PATH that its user may not read makes exec say EACCES of a program that is nowhere.
+        let nowhere = !program.contains('/') && !process::in_path(program);
+        let why = if nowhere { "it is not in PATH".to_owned() } else { error.to_string() };
+        io::Error::new(error.kind(), format!("cannot run {program:?} in the container: {why}"))
     })?;
     drop(command);
     let at = Moment::between(before, clock::boot_ns());

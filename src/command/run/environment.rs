@@ -10,7 +10,7 @@ use crate::backend::local::{LocalBackend, admission, gc, in_initial_pid_namespac
 use crate::evidence::HostFacts;
 use crate::loader::Loaded;
 use crate::observe::Observers;
-use crate::scenario::{Requirement, Scenario};
+use crate::scenario::{NEEDS_CLUSTER, Requirement, Scenario};
 
 /// The backend, the observers, and what is known of the host.
 #[derive(Debug)]
@@ -103,7 +103,10 @@ pub(super) fn lack(scenario: &Scenario) -> Option<String> {
             (here != *version)
                 .then(|| format!("needs cgroup v{version}; the memory controller is on v{here} here"))
         }
-        Requirement::Cluster => Some("needs a cluster: only a kubelet does this".to_owned()),
+        Requirement::Cluster => {
+            let because = scenario.without_effect.iter().find(|note| note.contains(NEEDS_CLUSTER));
+            Some(because.map_or("needs a cluster: only a kubelet does this".to_owned(), String::clone))
+        }
         Requirement::Program(program) => {
             let path = std::env::var_os("PATH").unwrap_or_default();
             let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());

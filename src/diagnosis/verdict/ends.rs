@@ -108,6 +108,16 @@ fn serve(slot: usize, fits: &impl Fn(usize, usize) -> bool, taken: &mut [Option<
     place(slot, fits, taken, &mut tried)
 }
 
+/// How near to its limit a container came, for one that was to die and did not.
+fn peak(judged: &Judged<'_>, name: &str) -> String {
+    let runs = judged.memory.iter().filter(|(run, _)| format!("{}/{}", run.pod, run.container) == name);
+    let peaks = runs.filter_map(|(_, summary)| Some((summary.peak?, summary.limit)));
+    let Some((peak, limit)) = peaks.max() else { return String::new() };
+    let mebibytes = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let of_limit = limit.map_or_else(String::new, |limit| format!(" of {}", mebibytes(limit)));
+    format!("; its memory reached {}{of_limit}", mebibytes(peak))
+}
+
 /// Says for each end that is wanting which other end came instead, or that none came.
 fn fall_short(
     judged: &Judged<'_>,
@@ -131,7 +141,13 @@ fn fall_short(
             if judged.runtime_watched() {
                 let times = range(expected.times.0, expected.times.1);
                 let asked = format!("{} ({times} times)", describe_expected(expected));
-                notes.mismatch(what, asked, "it did not happen as often", Vec::new());
+                let happened = expected.times.0.saturating_sub(short);
+                let actual = if happened == 0 {
+                    "it did not happen".to_owned()
+                } else {
+                    format!("it happened {happened} times")
+                };
+                notes.mismatch(what, asked, &(actual + &peak(judged, &name)), Vec::new());
             } else {
                 notes.reasons.push(format!("{what}: the runtime did not watch to the end"));
             }
