@@ -207,16 +207,27 @@ impl MemorySummaries {
         readings.get(after.checked_sub(1)?).map(|(_, usage)| *usage)
     }
 
-    /// A container's memory when it died. Where the kernel says that its limit was reached, that is what it used: the
-    /// last reading is always a little before the last page.
+    /// A container's memory when it died. Where the kernel says that its own limit was reached, that is what it used: the
+    /// last reading is always a little before the last page. Where its pod's was, it is the most that it was ever charged.
     pub fn at_death(&self, termination: &Termination) -> MemoryAtDeath {
         let container = &termination.container;
         let limit = termination.limit;
         let reached = termination.attribution.as_ref().filter(|found| found.cause == Cause::ContainerOom);
         if let Some(found) = reached {
-            let domain = found.domain.as_ref().and_then(|domain| self.limits.get(domain).copied());
-            let counted = limit.or(domain);
-            return MemoryAtDeath { usage: counted, limit: counted };
+            // Its own cgroup was full: that is exact. Where its pod's was, others may have had a share.
+            let own = found.domain.as_ref().filter(|domain| self.owners.get(*domain) == Some(container));
+            let domain = own.and_then(|domain| self.limits.get(domain).copied());
+            if own.is_some() {
+                let counted = limit.or(domain);
+                return MemoryAtDeath { usage: counted, limit: counted };
+            }
+            let killed = termination.killed_at.map_or(u64::MAX, |killed| killed.moment.latest());
+            if self.lost_at.is_some_and(|lost| lost <= killed) {
+                return MemoryAtDeath { usage: None, limit };
+            }
+            let last = self.usage_at(container, killed);
+            let peak = self.of(container).and_then(|summary| summary.peak);
+            return MemoryAtDeath { usage: peak.max(last), limit };
         }
         // What a SIGKILL frees is gone before the end is noticed: without the kill's moment nothing is known.
         let by_itself = termination.end.and_then(End::sigkilled) == Some(false);

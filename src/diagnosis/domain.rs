@@ -170,13 +170,17 @@ fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>) -> Result<Cause, Strin
     let Some(limit) = start.fact.limit else { return Ok(Cause::PodOom) };
     let path = case.levels.get(&Level::Container);
     let log = path.and_then(|path| case.timeline.counters.get(path));
-    let peak = log.and_then(super::counters::CounterLog::peak).max(kill.and_then(|kill| kill.rss));
+    let peak = log.and_then(super::counters::CounterLog::peak);
     let near = |used: u64| u128::from(used) * 100 >= u128::from(limit) * 95;
-    if peak.is_some_and(near) {
+    // Page tables, kernel memory and files of a memory volume are charged beside what a process holds itself.
+    let held = |rss: u64| u128::from(rss) * 100 >= u128::from(limit) * 75;
+    let rss = kill.and_then(|kill| kill.rss);
+    if rss.is_some_and(near) || (rss.is_none_or(held) && peak.is_some_and(near)) {
         return Ok(Cause::ContainerOom);
     }
     let read = path.is_some_and(|path| case.counter_watched(path, Counter::Kills));
-    if read && log.and_then(super::counters::CounterLog::peak).is_some() {
+    // A peak near the limit may have been page cache, long ago: it does not say how much was held when the kill came.
+    if read && peak.is_some_and(|peak| !near(peak)) {
         return Ok(Cause::PodOom);
     }
     Err("the pod's limit was reached, and nothing says how near to its own limit the container was"
@@ -202,6 +206,10 @@ fn node_detail(case: &Case<'_>, kill: Option<&Kill>) -> Option<Detail> {
 /// the writer's context (`memcontrol.c:memory_max_write`); on v1 it is refused.
 fn resized(case: &Case<'_>, kill: Option<&Kill>, at: Moment, path: &str) -> Result<Vec<u64>, String> {
     let timeline = case.timeline;
+    // v1 refuses a limit below what is in use (`memcontrol-v1.c`, EBUSY): no write there ever killed.
+    if !case.reads_local_ooms() {
+        return Ok(Vec::new());
+    }
     let from = at.earliest().saturating_sub(10 * SECOND);
     for change in timeline.limits.between(from, at.latest() + SECOND) {
         let fact = &change.fact;
@@ -211,11 +219,13 @@ fn resized(case: &Case<'_>, kill: Option<&Kill>, at: Moment, path: &str) -> Resu
         }
         let context = kill.and_then(|kill| kill.context.as_deref());
         let by_writer = context.is_some_and(|context| same_comm(context, &fact.writer));
-        // Whoever charges while the write reclaims may run the killer too; that is still the write's doing.
+        // Whoever charges while the write reclaims may run the killer too; that is still the write's doing. What is killed
+        // when the write is long over had been below the new limit and grew.
         let begun = change.at.earliest() <= at.latest();
         let with_it = at.earliest() <= change.at.latest().saturating_add(100 * MS);
+        // It held more than the new limit allows, so it had not grown up to it.
         let above = kill.and_then(|kill| kill.rss).is_some_and(|rss| rss > fact.to);
-        if by_writer || (begun && (above || with_it)) {
+        if by_writer || (begun && (with_it || above)) {
             return Ok(vec![change.sequence]);
         }
         // The write returns only when the victim's memory is gone: stamped then, it comes after the kill it caused.

@@ -26,7 +26,7 @@ pub(super) struct Kill {
     pub(super) context: Option<String>,
     /// The cgroup that was killed as a whole.
     pub(super) group: Option<String>,
-    /// What it held, in bytes.
+    /// What it held that is surely charged to it, in bytes: mapped files may be others'.
     pub(super) rss: Option<u64>,
     /// Whose process it was.
     pub(super) owner: Owner,
@@ -85,7 +85,7 @@ fn drafts(timeline: &Timeline) -> Vec<(u32, Draft)> {
         let draft = Draft {
             comm: Some(fact.comm.clone()),
             memcg: Some(fact.memcg),
-            rss: Some(fact.anon_rss + fact.file_rss + fact.shmem_rss),
+            rss: Some(fact.anon_rss + fact.shmem_rss),
             ..begun(seen, Rank::Killed)
         };
         statements.push((fact.pid, Rank::Killed, &seen.at, draft));

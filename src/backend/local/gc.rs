@@ -85,7 +85,9 @@ impl Removed {
     fn note(&mut self, what: &str, outcome: std::io::Result<()>) {
         match outcome {
             Ok(()) => self.gone.push(what.to_owned()),
+            // Its own run, which was just ending, has removed it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {}
             Err(error) => self.failed.push(format!("{what}: {error}")),
         }
     }

@@ -1,9 +1,12 @@
 //! A process other than the main one was OOM-killed, and that ended the container.
 
+use std::time::Duration;
+
 use crate::cause::{Cause, Confidence, Detail};
 use crate::diagnosis::Attribution;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::domain::scope;
+use crate::diagnosis::kills::Kill;
 use crate::diagnosis::timeline::SECOND;
 use crate::evidence::End;
 
@@ -41,6 +44,21 @@ pub(in crate::diagnosis) fn group_kill(case: &Case<'_>) -> Option<Attribution> {
     Some(found)
 }
 
+/// A parent that passes its child's end on does so at once; a machine that is busy takes a moment.
+const AT_ONCE: u64 = SECOND;
+
+/// A supervisor that tidies up first may pass the 137 on seconds later; a program that has its own reasons may too.
+fn too_late(case: &Case<'_>, kill: &Kill, after: u64) -> Attribution {
+    let mut found = case.undetermined(format!(
+        "It exited with 137 by itself, {:.1} s after the kernel had OOM-killed a child (PID {}): whether it passed that on \
+         cannot be told.",
+        Duration::from_nanos(after).as_secs_f64(),
+        kill.pid
+    ));
+    found.domain = scope(case, Some(kill), kill.at.moment).ok().and_then(|scope| scope.domain);
+    found
+}
+
 /// The main process exited with 137 by itself within five seconds after a child was OOM-killed: a shell or a supervisor
 /// passes a child's SIGKILL on as 128 + 9 (causes.md C19, R3).
 pub(in crate::diagnosis) fn propagated(case: &Case<'_>) -> Option<Attribution> {
@@ -49,6 +67,10 @@ pub(in crate::diagnosis) fn propagated(case: &Case<'_>) -> Option<Attribution> {
     }
     let kill = case.child_kills.iter().rfind(|kill| case.shortly_before(kill.at.moment));
     if let Some(kill) = kill {
+        let after = case.ended_at.middle().saturating_sub(kill.at.moment.middle());
+        if after > AT_ONCE {
+            return Some(too_late(case, kill, after));
+        }
         let comm = kill.comm.as_deref().unwrap_or("a child");
         let explanation = format!(
             "The kernel OOM-killed {comm} (PID {}), a child; the main process then exited with 137 by itself.",

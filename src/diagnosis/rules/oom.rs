@@ -129,13 +129,30 @@ fn settled(case: &Case<'_>, scope: &Scope, kill: Option<&Kill>, surely_main: Con
     found
 }
 
+/// A pod's own cgroup was full, and that is its one container's affair.
+fn charged_at_pod(case: &Case<'_>) -> String {
+    let alone = case.start.is_none_or(|start| start.fact.neighbours == 0);
+    let path = case.levels.get(&Level::Container);
+    let peak = path.and_then(|path| case.timeline.counters.get(path)?.peak());
+    let limit = case.start.and_then(|start| start.fact.limit);
+    match peak.zip(limit) {
+        Some((peak, limit)) if alone && u128::from(peak) * 100 < u128::from(limit) * 90 => format!(
+            "its pod reached the limit, which is the same as its own; the container itself held at most {} MiB, and the rest \
+             is the pod's, such as files that an earlier run left in a memory volume",
+            peak >> 20
+        ),
+        _ if alone => {
+            "the container reached its memory limit (charged at its pod, whose limit is the same)".to_owned()
+        }
+        _ => "the container reached its memory limit (charged at its pod)".to_owned(),
+    }
+}
+
 fn because(case: &Case<'_>, scope: &Scope) -> String {
     let own = case.levels.get(&Level::Container) == scope.domain.as_ref();
     match (scope.cause, scope.detail) {
         (Cause::ContainerOom, _) if own => "the container reached its memory limit".to_owned(),
-        (Cause::ContainerOom, _) => {
-            "the container reached its memory limit (charged at its pod, whose limit is the same)".to_owned()
-        }
+        (Cause::ContainerOom, _) => charged_at_pod(case),
         (Cause::PodOom, _) => "the pod's containers together reached the pod's limit".to_owned(),
         (Cause::ResizeOom, _) => "its memory limit had been lowered below what was in use".to_owned(),
         (_, Some(Detail::Budget)) => "the node's pods together used up the node's budget".to_owned(),
