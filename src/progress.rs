@@ -24,7 +24,7 @@ pub enum RunEvent<'a> {
         limit: Option<u64>,
     },
     /// Processes were killed, so many by now.
-    Kills(u32),
+    Kills(u64),
     /// A trial has ended.
     Ended(Outcome, Duration),
 }
@@ -46,7 +46,7 @@ struct Trial {
     bar: ProgressBar,
     phase: String,
     memory: String,
-    kills: u32,
+    kills: u64,
 }
 
 impl Progress {

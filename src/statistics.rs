@@ -364,6 +364,7 @@ mod tests {
             killed_at,
             ended_at: Some(Stamped { moment: Moment::exactly(20_000_000), source: Source::Runtime }),
             attribution: None,
+            asked: None,
             limit: None,
             request: None,
         };

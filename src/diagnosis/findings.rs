@@ -40,6 +40,8 @@ pub struct Termination {
     pub ended_at: Option<Stamped>,
     /// Why; `None` where there is nothing to explain (it exited by itself, and not with 137).
     pub attribution: Option<Attribution>,
+    /// What had asked it to end before it did, where something had.
+    pub asked: Option<String>,
     /// Its own limit in bytes.
     pub limit: Option<u64>,
     /// Its request in bytes.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::Case;
-use super::classify::classify;
+use super::classify::{classify, why_stopped};
 use super::hidden::hidden_kills;
 use super::kills::{Kill, Owner, kills};
 use super::timeline::Timeline;
@@ -85,9 +85,22 @@ fn termination(case: &Case<'_>, attribution: Option<Attribution>, killed_at: Opt
         killed_at,
         ended_at: Some(ended),
         attribution,
+        asked: asked(case),
         limit: limit_in_force(case),
         request: case.start.and_then(|start| start.fact.request),
     }
+}
+
+/// What had asked it to end: a decision to stop it, or somebody's SIGTERM.
+fn asked(case: &Case<'_>) -> Option<String> {
+    if let Some(stop) = case.decision() {
+        return Some(why_stopped(stop.fact.reason).to_owned());
+    }
+    let (from, to) = case.timeline.lifetime(case.container);
+    let sent = case.timeline.signals.between(from, to).find(|seen| {
+        Some(seen.fact.target_pid) == case.main_pid && seen.fact.signal == 15 && seen.fact.result == 0
+    })?;
+    Some(format!("{} (PID {}) sent it SIGTERM", sent.fact.sender_comm, sent.fact.sender_pid))
 }
 
 /// The limit at the end: what it started with, or what was written over it since.

@@ -187,6 +187,8 @@ pub struct TerminationReport {
     pub ended_at: Option<TimeReport>,
     /// Why.
     pub attribution: Option<AttributionReport>,
+    /// What had asked it to end before it did, where something had.
+    pub asked: Option<String>,
     /// Its memory at death.
     pub memory_at_death: MemoryAtDeath,
 }

@@ -131,7 +131,10 @@ fn termination_lines(out: &mut String, termination: &TerminationReport) {
             writeln!(out, "    {}{memory}\n    {}", cause(attribution), attribution.explanation)
         }
         None if termination.end.is_none() => Ok(()),
-        None => writeln!(out, "    it ended by itself{memory}"),
+        None => match &termination.asked {
+            Some(asked) => writeln!(out, "    it ended after {asked}{memory}"),
+            None => writeln!(out, "    it ended by itself{memory}"),
+        },
     };
 }
 

@@ -8,7 +8,7 @@ use super::model::{
 };
 use crate::diagnosis::{Attribution, Diagnosis, Findings, Judged, Stamped, Verdict, judge};
 use crate::evidence::{ContainerRef, Ending, Fact, Moment, Observation, Sample};
-use crate::scenario::Scenario;
+use crate::scenario::{Act, Scenario};
 use crate::statistics::{Distribution, MemorySummaries};
 
 /// What was kept of a trial.
@@ -45,7 +45,12 @@ pub fn report(scenario: &Scenario, number: u32, kept: &Kept) -> TrialReport {
         memory: &memory,
         timed_out: ending == Some(&Ending::TimedOut),
     });
-    let (outcome, mismatches, reasons) = settle(verdict, ending, &kept.damage);
+    let mut doubts = kept.damage.clone();
+    // What was cut short says so itself.
+    if matches!(ending, Some(Ending::Observed)) {
+        doubts.extend(undone(scenario, &kept.observations));
+    }
+    let (outcome, mismatches, reasons) = settle(verdict, ending, &doubts);
     let clock = Clock::of(&kept.observations);
     let starts: BTreeMap<&ContainerRef, Moment> = kept
         .observations
@@ -69,6 +74,7 @@ pub fn report(scenario: &Scenario, number: u32, kept: &Kept) -> TrialReport {
             killed_at: termination.killed_at.as_ref().map(|stamp| time(stamp, &termination.container)),
             ended_at: termination.ended_at.as_ref().map(|stamp| time(stamp, &termination.container)),
             attribution: termination.attribution.as_ref().map(attribution),
+            asked: termination.asked.clone(),
             memory_at_death: memory.at_death(termination),
         })
         .collect();
@@ -98,6 +104,38 @@ pub fn report(scenario: &Scenario, number: u32, kept: &Kept) -> TrialReport {
         mismatches,
         duration_ms: duration_ms(&kept.observations),
     }
+}
+
+/// Actions of the scenario that were not carried out: what it says of the rest says nothing of what it meant.
+fn undone(scenario: &Scenario, observations: &[Observation]) -> Vec<String> {
+    let done = |index: usize| {
+        observations.iter().find_map(|seen| {
+            if let Fact::Action(action) = &seen.fact {
+                (action.index == index).then_some(action)
+            } else {
+                None
+            }
+        })
+    };
+    let refused = |observation: &Observation| {
+        if let Fact::LimitChanged(change) = &observation.fact { change.refused.is_some() } else { false }
+    };
+    // That v1 refuses a limit below what is in use is an answer, not a failure.
+    let kernel_refused = observations.iter().any(refused);
+    let mut reasons = Vec::new();
+    for (index, action) in scenario.actions.iter().enumerate() {
+        let may_be_refused = matches!(action.act, Act::SetLimit { .. }) && kernel_refused;
+        match done(index).map(|done| (&done.what, &done.error)) {
+            None => {
+                reasons.push(format!("actions[{index}] was not carried out: what it waits for did not come"))
+            }
+            Some((what, Some(why))) if !may_be_refused => {
+                reasons.push(format!("actions[{index}] failed: {what}: {why}"));
+            }
+            Some(_) => {}
+        }
+    }
+    reasons
 }
 
 /// A scenario's trials, together.

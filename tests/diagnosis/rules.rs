@@ -444,3 +444,43 @@ fn kills_of_other_scenarios_do_not_disturb_a_group_kill_without_a_summary() {
     let findings = judge(&stream.finish(&[]));
     assert_eq!((only(&findings).cause, only(&findings).confidence), (Cause::ContainerOom, Confidence::High));
 }
+
+#[test]
+fn a_process_that_exits_with_137_long_after_its_childs_oom_kill_is_not_said_to_have_passed_it_on() {
+    let late = |ms: u64| {
+        judge(&played(1, |s, run| {
+            let child = s.child(run);
+            s.oom(run, child, At::Container, Log::Whole, &[]);
+            s.wait(ms);
+            s.end(run, End::Exited(137));
+        }))
+    };
+    assert_eq!(only(&late(50)).cause, Cause::ChildOom);
+    let findings = late(4_000);
+    assert_eq!(only(&findings).cause, Cause::Undetermined);
+    assert_eq!(findings.hidden_kills.len(), 1, "its child was OOM-killed all the same");
+    assert_eq!(only(&late(6_000)).cause, Cause::Exit137);
+}
+
+#[test]
+fn a_process_that_grew_up_to_a_limit_lowered_before_was_not_killed_by_the_lowering() {
+    for version in [1, 2] {
+        let findings = judge(&played(version, |s, run| {
+            s.limit(run.path(), 128 * MIB, 64 * MIB, None);
+            s.wait(2_900);
+            s.oom(run, run.pid, At::Container, Log::Whole, &[]);
+            s.end(run, KILLED);
+        }));
+        assert_eq!(only(&findings).cause, Cause::ContainerOom, "v{version}");
+    }
+}
+
+#[test]
+fn no_lowered_limit_ever_killed_on_cgroup_v1() {
+    let findings = judge(&played(1, |s, run| {
+        s.limit(run.path(), 64 * MIB, 16 * MIB, None);
+        s.oom(run, run.pid, At::Container, Log::Whole, &[]);
+        s.end(run, KILLED);
+    }));
+    assert_eq!(only(&findings).cause, Cause::ContainerOom);
+}

@@ -1,5 +1,6 @@
 //! Which trial runs when.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::interrupt::Interrupt;
 use crate::artifacts::{self, Artifacts};
 use crate::clock;
 use crate::command::report;
-use crate::evidence::{CgroupOwner, Fact, Observation};
+use crate::evidence::{CgroupOwner, Fact, Observation, StopReason};
 use crate::loader::Loaded;
 use crate::observe::Watch;
 use crate::progress::{Progress, RunEvent};
@@ -103,8 +104,16 @@ async fn run_trial(
 /// What of the observations makes a person's progress.
 #[derive(Default)]
 struct Follower {
-    container: Option<(String, Option<u64>)>,
-    kills: u32,
+    containers: HashMap<String, Followed>,
+    stopping: bool,
+}
+
+/// A container's run, as far as a person cares.
+#[derive(Default)]
+struct Followed {
+    limit: Option<u64>,
+    oom_kills: u64,
+    killed: bool,
 }
 
 impl Follower {
@@ -112,21 +121,45 @@ impl Follower {
         if let Fact::Cgroup(made) = &observation.fact
             && let CgroupOwner::Container(_) = made.owner
         {
-            self.container = Some((made.path.clone(), made.limit));
+            self.containers.entry(made.path.clone()).or_default().limit = made.limit;
         } else if let Fact::Started(_) = &observation.fact {
             progress.event(name, RunEvent::Phase("running"));
-        } else if let Fact::Stopping(_) = &observation.fact {
+        } else if let Fact::Stopping(stop) = &observation.fact {
+            self.stopping |= stop.reason == StopReason::TearDown;
             progress.event(name, RunEvent::Phase("stopping"));
+        } else if let Fact::Counters(counters) = &observation.fact
+            && let Some(container) = self.containers.get_mut(&counters.cgroup)
+        {
+            // A group kill counts its members, and the chosen one twice (docs/cgroup-v2.md): it is one kill to a person.
+            let grouped = counters.oom_group_kill.filter(|groups| *groups > 0);
+            container.oom_kills = grouped.or(counters.oom_kill_local).unwrap_or(0);
         } else if let Fact::Ended(ended) = &observation.fact
             && ended.end.exit_code() == 137
+            && !self.stopping
         {
-            self.kills += 1;
-            progress.event(name, RunEvent::Kills(self.kills));
+            let run = format!(
+                "/{}/{}-{}",
+                ended.container.pod, ended.container.container, ended.container.instance
+            );
+            let of = self.containers.iter_mut().find(|(path, _)| path.ends_with(&run));
+            of.into_iter().for_each(|(_, container)| container.killed = true);
         }
-        if let Some((path, limit)) = &self.container
-            && let Some(usage) = watch.latest_usage(path)
-        {
-            progress.event(name, RunEvent::Memory { usage, limit: *limit });
+        self.tell(name, watch, progress);
+    }
+
+    /// The kills so far, and the memory of the container that is nearest to its limit.
+    fn tell(&self, name: &str, watch: &Watch, progress: &Progress) {
+        let kills =
+            self.containers.values().map(|container| container.oom_kills.max(container.killed.into())).sum();
+        progress.event(name, RunEvent::Kills(kills));
+        let sizes = self
+            .containers
+            .iter()
+            .filter_map(|(path, container)| Some((watch.latest_usage(path)?, container.limit)));
+        let nearest = sizes
+            .max_by_key(|(usage, limit)| limit.map_or(0, |limit| usage.saturating_mul(1000) / limit.max(1)));
+        if let Some((usage, limit)) = nearest {
+            progress.event(name, RunEvent::Memory { usage, limit });
         }
     }
 }
