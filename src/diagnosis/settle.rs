@@ -106,14 +106,14 @@ fn asked(case: &Case<'_>) -> Option<String> {
 /// The limit at the end: what it started with, or what was written over it since.
 fn limit_in_force(case: &Case<'_>) -> Option<u64> {
     let made = case.cgroup.map(|made| &made.fact);
-    let written = case.timeline.limits.iter().filter(|change| {
+    let written = case.timeline.limits.iter().rfind(|change| {
         made.is_some_and(|made| made.path == change.fact.cgroup)
             && change.fact.refused.is_none()
             && change.at.earliest() <= case.ended_at.latest()
     });
     let stated =
         || case.start.and_then(|start| start.fact.limit).or_else(|| made.and_then(|made| made.limit));
-    written.last().map(|change| change.fact.to).or_else(stated)
+    written.map(|change| change.fact.to).or_else(stated)
 }
 
 /// Each container once, with the number of its runs; the reference names the last of them.

@@ -127,7 +127,7 @@ fn undone(scenario: &Scenario, observations: &[Observation]) -> Vec<String> {
         let may_be_refused = matches!(action.act, Act::SetLimit { .. }) && kernel_refused;
         match done(index).map(|done| (&done.what, &done.error)) {
             None => {
-                reasons.push(format!("actions[{index}] was not carried out: what it waits for did not come"))
+                reasons.push(format!("actions[{index}] was not carried out: what it waits for did not come"));
             }
             Some((what, Some(why))) if !may_be_refused => {
                 reasons.push(format!("actions[{index}] failed: {what}: {why}"));

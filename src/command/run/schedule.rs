@@ -142,7 +142,9 @@ impl Follower {
                 ended.container.pod, ended.container.container, ended.container.instance
             );
             let of = self.containers.iter_mut().find(|(path, _)| path.ends_with(&run));
-            of.into_iter().for_each(|(_, container)| container.killed = true);
+            if let Some((_, container)) = of {
+                container.killed = true;
+            }
         }
         self.tell(name, watch, progress);
     }
