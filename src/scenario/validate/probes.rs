@@ -1,5 +1,7 @@
 //! Probes and hooks, Kubernetes' defaults filled in.
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1::{
     Container, ExecAction, HTTPGetAction, Probe as KubernetesProbe, TCPSocketAction,
 };
@@ -153,6 +155,7 @@ fn handler(
         if http.scheme.as_deref() == Some("HTTPS") {
             notes.needs_cluster(&path.key("scheme"), "probes speak plain HTTP here");
         }
+        named_host(http.host.as_deref(), &path, notes);
         let headers = http.http_headers.iter().flatten();
         return Some(Handler::HttpGet {
             host: http.host.clone(),
@@ -162,6 +165,14 @@ fn handler(
         });
     }
     let tcp = given.tcp_socket?;
+    named_host(tcp.host.as_deref(), &path.key("tcpSocket"), notes);
     let port = ports.resolve(&tcp.port, &path.keys("tcpSocket.port"), notes)?;
     Some(Handler::TcpSocket { host: tcp.host.clone(), port })
+}
+
+/// Probes and hooks here go to addresses only.
+fn named_host(host: Option<&str>, path: &KeyPath, notes: &mut Notes) {
+    if host.is_some_and(|host| host.parse::<IpAddr>().is_err()) {
+        notes.needs_cluster(&path.key("host"), "names are not resolved here, IP addresses are taken");
+    }
 }
