@@ -37,7 +37,7 @@ fn a_comparison_written_nearly_right_is_recognised() {
 #[test]
 fn a_unit_written_nearly_right_is_recognised() {
     let grow = |size: &str, rate: &str| {
-        around(&APP.replace("idle: {}", &format!("grow: {{to: {size}, rate: {rate}}}")), "")
+        around(&APP.replace("idle: {}", &format!("leak: {{rate: {rate}, cap: {size}}}")), "")
     };
     read(&grow("80M", "64Mi/s"));
     refused(&grow("80MB", "64Mi/s"), &["did you mean 80M?"]);

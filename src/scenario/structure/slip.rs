@@ -81,7 +81,10 @@ pub(in crate::scenario) fn reference(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().filter(|word| *word != "the").collect();
     match words[..] {
         [amount] => size(amount),
-        [amount, unit] => size(&format!("{amount}{unit}")),
+        [amount, unit] => {
+            let joined = format!("{amount}{unit}");
+            size(&joined).or_else(|| joined.parse::<Bytes>().is_ok().then_some(joined))
+        }
         [share, "of", of @ ("limit" | "limits" | "request" | "requests")] => {
             let of = of.trim_end_matches('s');
             let percent = match share.strip_suffix('%') {

@@ -84,7 +84,7 @@ impl About<'_> {
     fn cause(&self, termination: &ExpectedTermination, path: &KeyPath, notes: &mut Notes) {
         let Some(cause) = termination.cause else { return };
         let selector = &termination.container;
-        let path = path.key("cause");
+        let (path, detail) = (path.key("cause"), path.key("detail"));
         let spec = self.pod.spec.init_containers.iter().flatten().chain(&self.pod.spec.containers);
         let mut same = spec.filter(|found| found.name == self.container.name);
         if cause == Cause::LivenessProbe && !same.any(|found| found.liveness_probe.is_some()) {
@@ -114,8 +114,11 @@ impl About<'_> {
                 format!("add an action: {{at: 1s, setLimit: {{container: {selector}, memory: 16Mi}}}}");
             notes.problem(&path, format!("nothing lowers the limit of {selector}"), hint);
         }
-        if termination.detail == Some(Detail::Budget) && self.seen.node.memory.is_none() {
-            notes.problem(&path, "the node has no budget", "say node: {memory: 256Mi}, or another detail");
+        if cause == Cause::NodeOom
+            && termination.detail == Some(Detail::Budget)
+            && self.seen.node.memory.is_none()
+        {
+            notes.problem(&detail, "the node has no budget", "say node: {memory: 256Mi}, or another detail");
         }
     }
 
