@@ -24,7 +24,7 @@ pub(super) fn impossible(
         for (index, termination) in expect.terminations.iter().enumerate() {
             let Some((pod, container)) = seen.selectors.container(&termination.container) else { continue };
             let about = About { pod, container, seen };
-            about.exit_code(termination, &path.index(index), notes);
+            exit_code(termination, &path.index(index), notes);
             about.cause(termination, &path.index(index), notes);
             about.runs(termination, &path.index(index), notes);
             if let Some(comparison) = &termination.memory_at_death {
@@ -41,6 +41,37 @@ pub(super) fn impossible(
     }
 }
 
+/// A main process that was killed has 137, whatever its workload would have exited with.
+fn exit_code(termination: &ExpectedTermination, path: &KeyPath, notes: &mut Notes) {
+    let (Some(cause), Some(code)) = (termination.cause, termination.exit_code) else { return };
+    let is_137 = match cause {
+        Cause::ContainerOom
+        | Cause::PodOom
+        | Cause::NodeOom
+        | Cause::ResizeOom
+        | Cause::GracePeriod
+        | Cause::UserspaceOom
+        | Cause::ExternalKill
+        | Cause::KernelKill
+        | Cause::Exit137 => true,
+        Cause::ChildOom => termination.detail == Some(Detail::Propagated),
+        // They can end a container by SIGTERM too, or before it has run.
+        Cause::StartOom
+        | Cause::LivenessProbe
+        | Cause::StartupProbe
+        | Cause::Eviction
+        | Cause::Preemption
+        | Cause::Deadline
+        | Cause::NodeShutdown
+        | Cause::Synthetic
+        | Cause::Undetermined => false,
+    };
+    if is_137 && code != 137 {
+        let what = format!("is {code}, and {cause} ends with 137");
+        notes.problem(&path.key("exitCode"), what, "say exitCode: 137, or another cause");
+    }
+}
+
 /// A container, and what the rest of the scenario does to it.
 struct About<'a> {
     pod: &'a Pod,
@@ -49,37 +80,6 @@ struct About<'a> {
 }
 
 impl About<'_> {
-    /// A main process that was killed has 137, whatever its workload would have exited with.
-    fn exit_code(&self, termination: &ExpectedTermination, path: &KeyPath, notes: &mut Notes) {
-        let (Some(cause), Some(code)) = (termination.cause, termination.exit_code) else { return };
-        let is_137 = match cause {
-            Cause::ContainerOom
-            | Cause::PodOom
-            | Cause::NodeOom
-            | Cause::ResizeOom
-            | Cause::GracePeriod
-            | Cause::UserspaceOom
-            | Cause::ExternalKill
-            | Cause::KernelKill
-            | Cause::Exit137 => true,
-            Cause::ChildOom => termination.detail == Some(Detail::Propagated),
-            // They can end a container by SIGTERM too, or before it has run.
-            Cause::StartOom
-            | Cause::LivenessProbe
-            | Cause::StartupProbe
-            | Cause::Eviction
-            | Cause::Preemption
-            | Cause::Deadline
-            | Cause::NodeShutdown
-            | Cause::Synthetic
-            | Cause::Undetermined => false,
-        };
-        if is_137 && code != 137 {
-            let what = format!("is {code}, and {cause} ends with 137");
-            notes.problem(&path.key("exitCode"), what, "say exitCode: 137, or another cause");
-        }
-    }
-
     /// What brings a cause about must be in the scenario.
     fn cause(&self, termination: &ExpectedTermination, path: &KeyPath, notes: &mut Notes) {
         let Some(cause) = termination.cause else { return };
@@ -248,7 +248,7 @@ fn bounds(expect: &Expect, seen: &Seen<'_>, path: &KeyPath, notes: &mut Notes) {
         let path = path.index(index).key("is");
         match bound.measure {
             Measure::Peak | Measure::P95 | Measure::WorkingSet => {
-                about.amount(&bound.comparison, &path, notes)
+                about.amount(&bound.comparison, &path, notes);
             }
             Measure::PressureFull | Measure::PressureSome | Measure::Refaults | Measure::LimitHits => {
                 below_nothing(&bound.comparison, &path, notes);
