@@ -1,6 +1,7 @@
 //! Probes and hooks, Kubernetes' defaults filled in.
 
-use std::net::IpAddr;
+// Of `core`, which has addresses and no sockets.
+use core::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{
     Container, ExecAction, HTTPGetAction, Probe as KubernetesProbe, TCPSocketAction,
