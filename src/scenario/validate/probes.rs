@@ -1,8 +1,5 @@
 //! Probes and hooks, Kubernetes' defaults filled in.
 
-// Of `core`, which has addresses and no sockets.
-use core::net::IpAddr;
-
 use k8s_openapi::api::core::v1::{
     Container, ExecAction, HTTPGetAction, Probe as KubernetesProbe, TCPSocketAction,
 };
@@ -173,7 +170,13 @@ fn handler(
 
 /// Probes and hooks here go to addresses only.
 fn named_host(host: Option<&str>, path: &KeyPath, notes: &mut Notes) {
-    if host.is_some_and(|host| host.parse::<IpAddr>().is_err()) {
+    if host.is_some_and(|host| !is_address(host)) {
         notes.needs_cluster(&path.key("host"), "names are not resolved here, IP addresses are taken");
     }
+}
+
+/// A host of digits and dots is an IPv4 address, and no name has a colon.
+fn is_address(host: &str) -> bool {
+    let number = |part: &str| part.parse::<u8>().is_ok_and(|number| number.to_string() == part);
+    host.contains(':') || (host.split('.').count() == 4 && host.split('.').all(number))
 }
