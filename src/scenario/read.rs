@@ -37,6 +37,11 @@ fn examine(text: &str, report: Report<'_>) -> Option<Scenario> {
         report(place, path, "is given twice".to_owned(), format!("it is there {line} already; keep one"));
     }
     let mut value = tree.value.to_json();
+    if let Some((what, hint)) = manifest(&value) {
+        let path = KeyPath::default().key("kind");
+        report(tree::place_of(&tree, &path), path, what, hint);
+        return None;
+    }
     drop_empty_in_specs(&mut value);
     let flaws = structure::flaws(&value);
     for flaw in &flaws {
@@ -72,6 +77,20 @@ fn examine(text: &str, report: Report<'_>) -> Option<Scenario> {
         report(tree::place_of(&tree, &finding.path), finding.path, finding.what, finding.hint);
     }
     Some(scenario)
+}
+
+/// Kubernetes' own manifest is no scenario: what it is, and where its spec belongs.
+fn manifest(document: &Value) -> Option<(String, String)> {
+    let kind = document.get("kind")?.as_str()?;
+    let spec = match (document.get("apiVersion")?.as_str()?, kind) {
+        ("v1", "Pod") => "its spec",
+        ("apps/v1", "Deployment" | "StatefulSet" | "DaemonSet") | ("batch/v1", "Job") => {
+            "its spec.template.spec"
+        }
+        _ => return None,
+    };
+    let hint = format!("put {spec} under pods[].spec of a scenario");
+    Some((format!("this is a {kind}, not a Scenario"), hint))
 }
 
 /// Puts what was surely meant in the place of a flaw, or takes the flaw away, so that what else is wrong is found too.

@@ -1,5 +1,7 @@
 //! What of a document's structure is wrong, all of it at once, in words.
 
+pub(super) mod slip;
+
 use std::sync::LazyLock;
 
 use exit137_workload::{Bytes, Rate, Span};
@@ -43,7 +45,21 @@ pub(super) fn flaws(document: &Value) -> Vec<Flaw> {
     for error in validator.iter_errors(document) {
         describe(&error, &mut flaws);
     }
+    one_for_each_mistake(&mut flaws);
     flaws
+}
+
+/// A value of the wrong type is none of the known ones either; of the two, the one that says what to write is kept.
+fn one_for_each_mistake(flaws: &mut Vec<Flaw>) {
+    let mut kept: Vec<Flaw> = Vec::new();
+    for flaw in flaws.drain(..) {
+        match kept.iter_mut().find(|other| !flaw.at_key && !other.at_key && other.path == flaw.path) {
+            Some(other) if other.hint.is_empty() => *other = flaw,
+            Some(_) => {}
+            None => kept.push(flaw),
+        }
+    }
+    *flaws = kept;
 }
 
 #[expect(
@@ -157,7 +173,8 @@ fn one_of(instance: &Value, options: &[Value]) -> (String, String) {
         .iter()
         .map(|option| option.as_str().map_or_else(|| option.to_string(), str::to_owned))
         .collect();
-    let meant = instance.as_str().and_then(|word| nearest(word, words.iter().map(String::as_str)));
+    let meant = slip::signal(instance, &words)
+        .or_else(|| instance.as_str().and_then(|word| nearest(word, words.iter().map(String::as_str))));
     let oom_killed = instance
         .as_str()
         .is_some_and(|word| ["oomkilled", "oom", "oom-killed"].contains(&word.to_lowercase().as_str()));
@@ -193,12 +210,15 @@ fn unit_hint(around: &Value, instance: &Value) -> Option<String> {
     let example = around["examples"].get(0)?.as_str()?;
     let text = instance.as_str().map_or_else(|| instance.to_string(), str::to_owned);
     let text = shorten(&text);
-    let problem = match example {
-        "64Mi" => text.parse::<Bytes>().err(),
-        "8Mi/s" => text.parse::<Rate>().err(),
-        "250ms" => text.parse::<Span>().err(),
+    let (problem, meant) = match example {
+        "64Mi" => (text.parse::<Bytes>().err(), slip::size(&text)),
+        "8Mi/s" => (text.parse::<Rate>().err(), slip::rate(&text)),
+        "250ms" => (text.parse::<Span>().err(), slip::time(&text)),
         _ => return None,
     };
+    if let Some(meant) = meant {
+        return Some(format!("did you mean {meant}?"));
+    }
     let hint =
         problem.as_deref().and_then(|problem| problem.split_once("; ")).map(|(_, hint)| hint.to_owned());
     Some(hint.unwrap_or_else(|| format!("write for example {example}")))

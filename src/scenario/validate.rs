@@ -4,6 +4,7 @@ mod actions;
 mod containers;
 mod expect;
 mod pods;
+mod possible;
 mod probes;
 mod selectors;
 mod support;
@@ -98,7 +99,13 @@ pub(super) fn scenario(document: Document, notes: &mut Notes) -> Scenario {
     }
     let actions = actions::actions(&document.actions, &selectors, observe.for_ms, notes);
     let cluster = requires.contains(&Requirement::Cluster);
-    let seen = expect::Seen { selectors: &selectors, observe: &observe, cluster };
+    let seen = expect::Seen {
+        selectors: &selectors,
+        observe: &observe,
+        node: &node,
+        actions: &document.actions,
+        cluster,
+    };
     let expect = expect::expect(&document.expect, &seen, notes);
     if notes.needs_cluster && !cluster {
         requires.push(Requirement::Cluster);

@@ -1,8 +1,10 @@
 //! The scenario language: what it means, and what it says of what is wrong.
 
 mod meaning;
+mod possible;
 mod problems;
 mod schema;
+mod slips;
 
 use exit137::scenario::{self, Scenario};
 

@@ -131,7 +131,7 @@ fn a_detail_belongs_to_its_cause() {
         &["say one of hidden, propagated, container-stopped"],
     );
     refused(&expect("detail: budget"), &["say the cause too"]);
-    read(&expect("cause: node-oom, detail: budget"));
+    read(&format!("{}node: {{memory: 64Mi}}\n", expect("cause: node-oom, detail: budget")));
 }
 
 #[test]

@@ -57,6 +57,13 @@ fn trigger(
             Some(Trigger::Time(ms))
         }
         (None, Some(on)) => {
+            if delay.is_some_and(|delay| delay >= for_ms) {
+                notes.problem(
+                    &path.key("delay"),
+                    "ends when the observation is over already",
+                    format!("say less than observe.for, {}", Span { ms: for_ms }),
+                );
+            }
             let events = Events {
                 oom_kill: on.oom_kill.as_deref(),
                 ended: on.ended.as_ref(),

@@ -5,19 +5,22 @@ use exit137_workload::{Bytes, Span};
 use crate::cause::{Cause, Confidence};
 use crate::scenario::document;
 use crate::scenario::problem::{KeyPath, nearest};
+use crate::scenario::structure::slip;
 use crate::scenario::{
     Bound, Comparison, ContainerSelector, Expect, ExpectedHiddenKills, ExpectedRestarts, ExpectedTermination,
-    Measure, Observe, Operator, Reference, RestartPolicy, Role, Window,
+    Measure, Node, Observe, Operator, Reference, RestartPolicy, Role, Window,
 };
 
 use super::selectors::Selectors;
-use super::{Notes, containers};
+use super::{Notes, containers, possible};
 
 /// What expectations are held against.
 #[derive(Debug)]
 pub(super) struct Seen<'a> {
     pub(super) selectors: &'a Selectors<'a>,
     pub(super) observe: &'a Observe,
+    pub(super) node: &'a Node,
+    pub(super) actions: &'a [document::Action],
     /// Whether the scenario says itself that it needs a cluster.
     pub(super) cluster: bool,
 }
@@ -43,6 +46,7 @@ pub(super) fn expect(document: &document::Expect, seen: &Seen<'_>, notes: &mut N
         each(&document.bounds, &path.key("bounds"), |found, path| bound(found, selectors, path, notes));
     let expect = Expect { terminations, survive, restarts, hidden_kills, bounds };
     contradictions(document, &expect, selectors, &path, notes);
+    possible::impossible(document, &expect, seen, &path, notes);
     expect
 }
 
@@ -202,6 +206,10 @@ fn bound(
     let container = selectors.select(&found.container, &path.key("container"), notes);
     let path = path.key("is");
     let text = found.is.trim();
+    if let Some(meant) = slip::operator(text) {
+        notes.problem(&path, format!("{text:?} compares with nothing"), format!("did you mean {meant}?"));
+        return None;
+    }
     let words = text
         .find(['<', '>'])
         .map_or(text, |end| &text[..end])
@@ -271,6 +279,10 @@ fn comparison(text: &str, path: &KeyPath, notes: &mut Notes) -> Option<Compariso
     let found =
         operators.iter().find_map(|(sign, operator)| Some((*operator, text.strip_prefix(sign)?.trim())));
     let Some((operator, right)) = found else {
+        if let Some(meant) = slip::operator(text) {
+            notes.problem(path, format!("{text:?} compares with nothing"), format!("did you mean {meant}?"));
+            return None;
+        }
         notes.problem(
             path,
             format!("{text:?} compares with nothing"),
@@ -291,7 +303,13 @@ fn comparison(text: &str, path: &KeyPath, notes: &mut Notes) -> Option<Compariso
         _ => None,
     };
     if reference.is_none() {
-        let hint = "write 80% of limit, 80% of request, 64Mi, 5% for pressure, or a plain number for a count";
+        let hint = slip::reference(right).map_or_else(
+            || {
+                "write 80% of limit, 80% of request, 64Mi, 5% for pressure, or a plain number for a count"
+                    .to_owned()
+            },
+            |meant| format!("did you mean {meant}?"),
+        );
         notes.problem(path, format!("{right:?} is nothing to compare with"), hint);
     }
     Some(Comparison { operator, reference: reference? })

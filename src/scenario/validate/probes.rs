@@ -153,6 +153,7 @@ fn handler(
         if http.scheme.as_deref() == Some("HTTPS") {
             notes.needs_cluster(&path.key("scheme"), "probes speak plain HTTP here");
         }
+        named_host(http.host.as_deref(), &path, notes);
         let headers = http.http_headers.iter().flatten();
         return Some(Handler::HttpGet {
             host: http.host.clone(),
@@ -162,6 +163,20 @@ fn handler(
         });
     }
     let tcp = given.tcp_socket?;
+    named_host(tcp.host.as_deref(), &path.key("tcpSocket"), notes);
     let port = ports.resolve(&tcp.port, &path.keys("tcpSocket.port"), notes)?;
     Some(Handler::TcpSocket { host: tcp.host.clone(), port })
+}
+
+/// Probes and hooks here go to addresses only.
+fn named_host(host: Option<&str>, path: &KeyPath, notes: &mut Notes) {
+    if host.is_some_and(|host| !is_address(host)) {
+        notes.needs_cluster(&path.key("host"), "names are not resolved here, IP addresses are taken");
+    }
+}
+
+/// A host of digits and dots is an IPv4 address, and no name has a colon.
+fn is_address(host: &str) -> bool {
+    let number = |part: &str| part.parse::<u8>().is_ok_and(|number| number.to_string() == part);
+    host.contains(':') || (host.split('.').count() == 4 && host.split('.').all(number))
 }
