@@ -55,6 +55,8 @@ pub async fn run(
     started: impl FnOnce(),
 ) -> RunEnd {
     let which = ContainerRef { pod: pod.name.clone(), container: container.name.clone(), instance };
+    // Held, so that a resize finds either the cgroup or the limit that it is about to get.
+    let mut targets = pod.targets.lock().await;
     let cgroup = match make_cgroup(pod, container, &which) {
         Ok(cgroup) => cgroup,
         Err(error) => {
@@ -66,7 +68,8 @@ pub async fn run(
             return RunEnd { end: None };
         }
     };
-    pod.targets.lock().await.insert(which.container.clone(), (cgroup.clone(), None));
+    targets.insert(which.container.clone(), (cgroup.clone(), None));
+    drop(targets);
     let end = match start(pod, container, &which, &cgroup).await {
         Ok(running) => {
             pod.targets
@@ -95,7 +98,7 @@ pub async fn run(
 fn make_cgroup(pod: &PodContext, container: &Container, which: &ContainerRef) -> std::io::Result<Cgroup> {
     let cgroup = pod.cgroup.make_child(&format!("{}-{}", which.container, which.instance))?;
     // With a limit of the pod's own, a container without one gets that (kubelet `getMemoryLimit`).
-    if let Some(limit) = container.limit.or(pod.spec.pod_limit) {
+    if let Some(limit) = pod.limit_of(container).or(pod.spec.pod_limit) {
         cgroup.set_limit(limit)?;
     }
     let oom_group = cgroup.set_oom_group(!pod.single_process_oom_kill);
@@ -154,7 +157,7 @@ async fn start<'a>(
                 pid: pod.initial_pid_namespace.then_some(pid),
                 runtime_pid: helper.child.id().filter(|_| pod.initial_pid_namespace),
                 request: container.request,
-                limit: container.limit,
+                limit: pod.limit_of(container),
                 pod_level_limit: pod.spec.pod_limit.is_some(),
                 neighbours: pod.neighbours(container),
                 oom_score_adj,

@@ -45,6 +45,8 @@ pub struct PodContext {
     pub watch: Watch,
     /// The containers that exist now: what actions act upon.
     pub targets: Mutex<HashMap<String, (Cgroup, Option<Place>)>>,
+    /// The limits that resizes have given its containers: they hold for each next run too.
+    pub resized: watch::Sender<HashMap<String, u64>>,
     /// Asks the main containers to stop.
     pub stop: watch::Sender<Option<StopRequest>>,
     /// Asks the sidecars to stop, after the main ones.
@@ -63,6 +65,36 @@ impl PodContext {
     /// Records a fact of now.
     pub fn record(&self, source: Source, fact: Fact) {
         self.recorder.now(source, fact);
+    }
+
+    /// Whether it is the pod of this name, or one of that pod's replicas.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.spec.name == name
+    }
+
+    /// Gives a container another limit, as a resize of the pod's spec does; answers the cgroup in which it runs now.
+    /// Without one there is nothing to resize, and nothing changes.
+    pub async fn resize(&self, container: &str, limit: u64) -> Option<Cgroup> {
+        let targets = self.targets.lock().await;
+        let (cgroup, _) = targets.get(container)?;
+        self.resized.send_modify(|resized| {
+            resized.insert(container.to_owned(), limit);
+        });
+        Some(cgroup.clone())
+    }
+
+    /// The container's limit, as its last resize left it.
+    pub fn limit_of(&self, container: &Container) -> Option<u64> {
+        self.resized.borrow().get(&container.name).copied().or(container.limit)
+    }
+
+    /// What the scenario says of it, as resizes have left it.
+    pub fn spec_now(&self) -> Pod {
+        let mut spec = self.spec.clone();
+        for container in &mut spec.containers {
+            container.limit = self.limit_of(container);
+        }
+        spec
     }
 
     /// How many containers may run beside this one.
