@@ -160,3 +160,24 @@ fn a_program_that_is_not_there_is_a_container_that_never_started() {
     );
     assert!(told, "{record:#?}");
 }
+
+#[test]
+fn a_pod_whose_name_only_looks_like_a_replicas_is_another_pod() {
+    if !is_root() {
+        return;
+    }
+    let pod = |name: &str| {
+        let app = container("app", "sleep 60", "");
+        format!("{{name: {name}, spec: {{restartPolicy: Never, containers: [{app}]}}}}")
+    };
+    let desk = Desk::with(
+        "s",
+        &format!(
+            "pods: [{}, {}]\nactions: [{{at: 100ms, kill: {{container: web/app}}}}]\nobserve: {{for: 1s}}\n\
+             expect: {{terminations: [{{container: web/app, cause: external-kill}}], survive: [web-1/app]}}",
+            pod("web"),
+            pod("web-1")
+        ),
+    );
+    desk.run(&[]).exits(0);
+}
