@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::cgroup::Cgroup;
 use super::helper::Helper;
@@ -18,15 +18,52 @@ use crate::evidence::{
     ProbeKind, Source, StartFailed, StopReason, Stopping,
 };
 use crate::observe::WatchedCgroup;
-use crate::scenario::{Container, Role};
+use crate::scenario::{Container, Handler, Role};
 
 /// That a container is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopRequest {
     /// Why.
     pub reason: StopReason,
-    /// How long after SIGTERM it may take.
+    /// Since when.
+    pub since: Instant,
+    /// How long it may take from then on.
     pub grace_ms: u64,
+}
+
+/// What every container has after SIGTERM, however little is left of its grace period: the kubelet's
+/// `minimumGracePeriodInSeconds`.
+const LEAST_GRACE: Duration = Duration::from_secs(2);
+
+impl StopRequest {
+    /// A request of now.
+    pub fn now(reason: StopReason, grace_ms: u64) -> Self {
+        Self { reason, since: Instant::now(), grace_ms }
+    }
+
+    /// The end of the run: at once.
+    pub fn tear_down() -> Self {
+        Self::now(StopReason::TearDown, 0)
+    }
+
+    /// When the grace period ends.
+    pub fn due(&self) -> Instant {
+        self.since + Duration::from_millis(self.grace_ms)
+    }
+
+    /// The same with what is left of its grace period.
+    pub fn left(&self) -> Self {
+        let left = self.due().saturating_duration_since(Instant::now());
+        Self::now(self.reason, u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// The next request to stop, after one that is being obeyed.
+pub async fn next_request(stop: &mut watch::Receiver<Option<StopRequest>>) -> StopRequest {
+    // The run itself is over when nobody can ask any more.
+    let asked = stop.changed().await.is_ok();
+    let request = *stop.borrow_and_update();
+    request.filter(|_| asked).unwrap_or_else(StopRequest::tear_down)
 }
 
 /// How a run of a container went.
@@ -203,37 +240,51 @@ impl Running<'_> {
             }
         };
         // The run itself is over when nobody can ask any more.
-        let request = request.unwrap_or(StopRequest { reason: StopReason::TearDown, grace_ms: 0 });
+        let request = request.unwrap_or_else(StopRequest::tear_down);
         self.stop(request, stop).await
     }
 
-    /// The kubelet's way to stop a container (`kuberuntime_container.go:killContainer`): preStop, SIGTERM, and what is left
-    /// of the grace period later SIGKILL. A tear-down that comes meanwhile does not wait.
+    /// The kubelet's way to stop a container (`kuberuntime_container.go:killContainer`): preStop within the grace period,
+    /// then SIGTERM always, and when the rest of the grace period is over SIGKILL. A request that comes meanwhile can only
+    /// make it shorter; a tear-down does not wait.
     async fn stop(
         &mut self,
         request: StopRequest,
         stop: &mut watch::Receiver<Option<StopRequest>>,
     ) -> Option<End> {
         self.announce(request);
-        if request.reason != StopReason::TearDown && request.grace_ms > 0 {
-            let place = self.place.clone();
-            let (pod, pre_stop) = (self.pod, self.container.pre_stop.clone());
-            let grace = Duration::from_millis(request.grace_ms);
-            let gracefully = async {
-                if let Some(hook) = &pre_stop {
-                    let seconds = u32::try_from(request.grace_ms.div_ceil(1000)).unwrap_or(u32::MAX);
-                    if let Err(error) = probe::attempt(&place, hook, seconds).await {
-                        tracing::warn!(pod = pod.name, %error, "preStop failed");
+        let mut due = request.due();
+        let mut torn_down = request.reason == StopReason::TearDown;
+        if !torn_down && request.grace_ms > 0 {
+            let (place, pre_stop, pod) = (self.place.clone(), self.container.pre_stop.clone(), self.pod);
+            let hook = run_hook(pod, &place, pre_stop.as_ref());
+            tokio::pin!(hook);
+            while !torn_down {
+                tokio::select! {
+                    end = self.ended() => return end,
+                    () = &mut hook => break,
+                    () = sleep_until(due) => break,
+                    request = next_request(stop) => {
+                        self.announce(request);
+                        due = due.min(request.due());
+                        torn_down = request.reason == StopReason::TearDown;
                     }
                 }
-                self.signal(Signal::TERM).await;
-                self.ended().await
-            };
-            let torn_down =
-                stop.wait_for(|request| request.is_some_and(|r| r.reason == StopReason::TearDown));
+            }
+        }
+        if !torn_down {
+            self.signal(Signal::TERM).await;
+            due = due.max(Instant::now() + LEAST_GRACE);
+        }
+        while !torn_down {
             tokio::select! {
-                ended = timeout(grace, gracefully) => if let Ok(end) = ended { return end },
-                _ = torn_down => self.announce(StopRequest { reason: StopReason::TearDown, grace_ms: 0 }),
+                end = self.ended() => return end,
+                () = sleep_until(due) => break,
+                request = next_request(stop) => {
+                    self.announce(request);
+                    due = due.min(request.due().max(Instant::now() + LEAST_GRACE));
+                    torn_down = request.reason == StopReason::TearDown;
+                }
             }
         }
         self.signal(Signal::KILL).await;
@@ -241,7 +292,9 @@ impl Running<'_> {
     }
 
     fn announce(&self, request: StopRequest) {
-        let StopRequest { reason, grace_ms } = request;
+        let StopRequest { reason, grace_ms, .. } = request;
+        let least = u64::try_from(LEAST_GRACE.as_millis()).unwrap_or(u64::MAX);
+        let grace_ms = if reason == StopReason::TearDown { grace_ms } else { grace_ms.max(least) };
         // What the kubelet's part decides is the scenario's; when the run is over is exit137's own affair.
         let source = match reason {
             StopReason::TearDown => Source::Harness,
@@ -288,6 +341,15 @@ impl Running<'_> {
     }
 }
 
+/// Runs a preStop hook, if there is one, for as long as it takes.
+async fn run_hook(pod: &PodContext, place: &Place, hook: Option<&Handler>) {
+    if let Some(hook) = hook
+        && let Err(error) = probe::attempt(place, hook, u32::MAX).await
+    {
+        tracing::warn!(pod = pod.name, %error, "preStop failed");
+    }
+}
+
 /// Probes for as long as nothing fails too often; the liveness probe waits for the startup probe.
 async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, place: Place) -> StopRequest {
     let each = |probe: ProbeKind, threshold: u32| {
@@ -307,10 +369,7 @@ async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, pl
     if let Some(startup) = &container.startup {
         let failed = each(ProbeKind::Startup, startup.failure_threshold);
         if probe::watch(&place, startup, true, failed).await.is_err() {
-            return StopRequest {
-                reason: StopReason::StartupProbe,
-                grace_ms: grace_ms(startup.grace_seconds),
-            };
+            return StopRequest::now(StopReason::StartupProbe, grace_ms(startup.grace_seconds));
         }
     }
     if container.role == Role::Sidecar {
@@ -319,10 +378,7 @@ async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, pl
     if let Some(liveness) = &container.liveness {
         let failed = each(ProbeKind::Liveness, liveness.failure_threshold);
         if probe::watch(&place, liveness, false, failed).await.is_err() {
-            return StopRequest {
-                reason: StopReason::LivenessProbe,
-                grace_ms: grace_ms(liveness.grace_seconds),
-            };
+            return StopRequest::now(StopReason::LivenessProbe, grace_ms(liveness.grace_seconds));
         }
     }
     loop {

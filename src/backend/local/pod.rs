@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::cgroup::Cgroup;
@@ -47,10 +48,8 @@ pub struct PodContext {
     pub targets: Mutex<HashMap<String, (Cgroup, Option<Place>)>>,
     /// The limits that resizes have given its containers: they hold for each next run too.
     pub resized: watch::Sender<HashMap<String, u64>>,
-    /// Asks the main containers to stop.
+    /// Asks the pod to stop: its main containers now, its sidecars after them.
     pub stop: watch::Sender<Option<StopRequest>>,
-    /// Asks the sidecars to stop, after the main ones.
-    pub stop_sidecars: watch::Sender<Option<StopRequest>>,
     /// Whether the pod counts as started.
     pub started: watch::Sender<bool>,
     /// The sidecars that are up.
@@ -118,7 +117,7 @@ impl PodContext {
 
 /// Lives a pod's life: init containers and sidecars in their order, then the main ones, then the sidecars' end.
 pub async fn live(pod: Arc<PodContext>) {
-    let mut sidecars = tokio::task::JoinSet::new();
+    let mut sidecars = Vec::new();
     let mut initialised = true;
     for container in &pod.spec.containers {
         match container.role {
@@ -132,20 +131,25 @@ pub async fn live(pod: Arc<PodContext>) {
             Role::Sidecar => {
                 let (context, container) = (Arc::clone(&pod), container.clone());
                 let name = container.name.clone();
-                let stop = pod.stop_sidecars.subscribe();
-                sidecars.spawn(async move { keep_running(&context, &container, stop).await });
+                let (ask, stop) = watch::channel(None);
+                let mut life = JoinSet::new();
+                life.spawn(async move { keep_running(&context, &container, stop).await });
+                sidecars.push((ask, life));
                 let mut ready = pod.ready_sidecars.subscribe();
                 let mut stopped = pod.stop.subscribe();
                 tokio::select! {
                     _ = ready.wait_for(|ready| ready.contains(&name)) => {}
-                    _ = stopped.wait_for(Option::is_some) => {}
+                    _ = stopped.wait_for(Option::is_some) => {
+                        initialised = false;
+                        break;
+                    }
                 }
             }
             Role::Main => {}
         }
     }
     if initialised {
-        let mut main = tokio::task::JoinSet::new();
+        let mut main = JoinSet::new();
         for container in pod.of_role(Role::Main) {
             let (context, container, stop) = (Arc::clone(&pod), container.clone(), pod.stop.subscribe());
             main.spawn(async move { keep_running(&context, &container, stop).await });
@@ -153,11 +157,33 @@ pub async fn live(pod: Arc<PodContext>) {
         while main.join_next().await.is_some() {}
     }
     pod.started.send_replace(true);
-    let asked = *pod.stop.borrow();
+    stop_sidecars(&pod, sidecars).await;
+}
+
+/// A sidecar's life, and what asks it to stop.
+type Sidecar = (watch::Sender<Option<StopRequest>>, JoinSet<Option<RunEnd>>);
+
+/// Stops the sidecars one after the other, the last one first, all within what is left of the pod's grace period
+/// (`kuberuntime_termination_order.go`).
+async fn stop_sidecars(pod: &PodContext, sidecars: Vec<Sidecar>) {
+    let mut asked = pod.stop.subscribe();
     let grace_ms = u64::from(pod.spec.grace_seconds) * 1000;
-    let request = asked.unwrap_or(StopRequest { reason: StopReason::PodCompleted, grace_ms });
-    pod.stop_sidecars.send_if_modified(|current| current.is_none() && current.replace(request).is_none());
-    while sidecars.join_next().await.is_some() {}
+    let deleted = *asked.borrow_and_update();
+    let mut request = deleted.unwrap_or_else(|| StopRequest::now(StopReason::PodCompleted, grace_ms));
+    for (ask, mut life) in sidecars.into_iter().rev() {
+        ask.send_replace(Some(request.left()));
+        loop {
+            tokio::select! {
+                _ = life.join_next() => break,
+                newer = container::next_request(&mut asked) => {
+                    if newer.due() < request.due() {
+                        request = newer;
+                        ask.send_replace(Some(request));
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Runs a container, again and again as its pod's restart policy says, until it is done or asked to stop. `None` where it
@@ -170,7 +196,7 @@ async fn keep_running(
     let mut back_off = FIRST_BACK_OFF;
     let mut instance = 0;
     loop {
-        if stop.borrow().is_some() {
+        if stop.borrow().is_some() || pod.stop.borrow().is_some() {
             return None;
         }
         let (is_main, ready_at_once) = (container.role == Role::Main, container.startup.is_none());
@@ -184,7 +210,9 @@ async fn keep_running(
         .await;
         // A pod whose first attempt failed has been started too: there is nothing more to wait for.
         pod.started.send_replace(true);
-        if stop.borrow().is_some() || !restarts(pod.spec.restart_policy, container.role, end) {
+        // A pod that is to stop restarts nothing, its sidecars neither.
+        let stopped = stop.borrow().is_some() || pod.stop.borrow().is_some();
+        if stopped || !restarts(pod.spec.restart_policy, container.role, end) {
             return Some(end);
         }
         tokio::select! {

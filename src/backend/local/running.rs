@@ -144,7 +144,6 @@ impl RunningScenario {
             targets: Mutex::default(),
             resized: watch::Sender::new(HashMap::new()),
             stop: watch::Sender::new(None),
-            stop_sidecars: watch::Sender::new(None),
             started: watch::Sender::new(false),
             ready_sidecars: watch::Sender::new(HashSet::new()),
         };
@@ -214,9 +213,15 @@ impl RunningScenario {
         let mut found = false;
         for pod in self.selected(pod).await {
             let grace_seconds = grace_seconds.unwrap_or(pod.spec.grace_seconds);
-            let request =
-                StopRequest { reason: StopReason::Delete, grace_ms: u64::from(grace_seconds) * 1000 };
-            pod.stop.send_if_modified(|current| current.is_none() && current.replace(request).is_none());
+            let request = StopRequest::now(StopReason::Delete, u64::from(grace_seconds) * 1000);
+            // A grace period can only be made shorter (`pod_workers.go:calculateEffectiveGracePeriod`).
+            pod.stop.send_if_modified(|current| {
+                let sooner = current.is_none_or(|current| request.due() < current.due());
+                if sooner {
+                    *current = Some(request);
+                }
+                sooner
+            });
             found = true;
         }
         if found { Ok(()) } else { Err(format!("there is no pod {pod}")) }
@@ -287,10 +292,8 @@ impl RunningScenario {
 
     /// Stops what still runs and removes everything; answers what could not be removed.
     pub async fn tear_down(&self) -> Vec<String> {
-        let request = Some(StopRequest { reason: StopReason::TearDown, grace_ms: 0 });
         for pod in self.pods.lock().await.iter() {
-            pod.context.stop.send_replace(request);
-            pod.context.stop_sidecars.send_replace(request);
+            pod.context.stop.send_replace(Some(StopRequest::tear_down()));
         }
         let mut lives = std::mem::take(&mut *self.lives.lock().await);
         while lives.join_next().await.is_some() {}
