@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use super::back_off::BackOff;
 use super::cgroup::Cgroup;
 use super::container::{self, RunEnd, StopRequest};
 use super::probe::Place;
@@ -55,10 +55,6 @@ pub struct PodContext {
     /// The sidecars that are up.
     pub ready_sidecars: watch::Sender<HashSet<String>>,
 }
-
-/// The kubelet's back-off between restarts: 10 s, doubling to 300 s (`kuberuntime_manager.go`, `MaxContainerBackOff`).
-const FIRST_BACK_OFF: Duration = Duration::from_secs(10);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
 
 impl PodContext {
     /// Records a fact of now.
@@ -193,7 +189,7 @@ async fn keep_running(
     container: &Container,
     mut stop: watch::Receiver<Option<StopRequest>>,
 ) -> Option<RunEnd> {
-    let mut back_off = FIRST_BACK_OFF;
+    let mut back_off = BackOff::new(pod.back_off_scale);
     let mut instance = 0;
     loop {
         if stop.borrow().is_some() || pod.stop.borrow().is_some() {
@@ -216,10 +212,9 @@ async fn keep_running(
             return Some(end);
         }
         tokio::select! {
-            () = sleep(back_off.mul_f64(pod.back_off_scale)) => {}
+            () = sleep(back_off.wait(Instant::now())) => {}
             _ = stop.wait_for(Option::is_some) => return Some(end),
         }
-        back_off = (back_off * 2).min(LONGEST_BACK_OFF);
         instance += 1;
     }
 }
