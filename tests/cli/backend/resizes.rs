@@ -96,3 +96,28 @@ fn a_resized_limit_is_that_of_the_next_run_too() {
         .filter_map(|seen| if let Fact::Started(started) = &seen.fact { started.limit } else { None });
     assert_eq!(told.collect::<Vec<_>>(), [32 * MIB, 48 * MIB]);
 }
+
+#[test]
+fn a_lowering_that_cgroup_v1_refuses_leaves_the_limit_as_it_was_and_is_told_as_one() {
+    if !is_root() || !std::path::Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists() {
+        println!("not run: needs root and cgroup v1");
+        return;
+    }
+    let desk = Desk::with(
+        "s",
+        &format!(
+            "pods: [{{name: web, spec: {{restartPolicy: Never, containers: [{}]}}}}]\n\
+             actions: [{{on: {{memoryReaches: {{container: web/app, memory: 40Mi}}}}, setLimit: {{container: web/app, memory: 24Mi}}}}, {{at: 2s, setLimit: {{container: web/app, memory: 48Mi}}}}]\n\
+             observe: {{for: 3s}}\nexpect: {{nothingDies: true}}",
+            container("app", "workload: {hog: {size: 40Mi}}", "64Mi")
+        ),
+    );
+    let ran = desk.run(&[]).exits(0);
+    let record = ran.record("s");
+    let changes = changes(&record);
+    let refused = changes[0].refused.as_ref().unwrap();
+    assert!(refused.contains("os error 16"), "{refused}");
+    assert_eq!((changes[1].from, &changes[1].refused), (Some(64 * MIB), &None));
+    let trial = ran.trial("s").to_string();
+    assert!(trial.contains("the kernel refused to lower the limit"), "{trial}");
+}
