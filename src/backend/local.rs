@@ -20,6 +20,7 @@ mod protocol;
 mod root;
 mod running;
 mod shim;
+mod stop;
 mod sys;
 
 use std::path::{Path, PathBuf};

@@ -12,6 +12,7 @@ use super::helper::Helper;
 use super::pod::PodContext;
 use super::probe::{self, Place};
 use super::protocol::{Command, ProcessSpec, Report, ShimSpec};
+use super::stop::{LEAST_GRACE, StopRequest, next_request};
 use super::{expand, oom_score_adj, program};
 use crate::evidence::{
     CgroupMade, CgroupOwner, ContainerEnded, ContainerRef, ContainerStarted, End, Fact, ProbeFailed,
@@ -19,52 +20,6 @@ use crate::evidence::{
 };
 use crate::observe::WatchedCgroup;
 use crate::scenario::{Container, Handler, Role};
-
-/// That a container is to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StopRequest {
-    /// Why.
-    pub reason: StopReason,
-    /// Since when.
-    pub since: Instant,
-    /// How long it may take from then on.
-    pub grace_ms: u64,
-}
-
-/// What every container has after SIGTERM, however little is left of its grace period: the kubelet's
-/// `minimumGracePeriodInSeconds`.
-const LEAST_GRACE: Duration = Duration::from_secs(2);
-
-impl StopRequest {
-    /// A request of now.
-    pub fn now(reason: StopReason, grace_ms: u64) -> Self {
-        Self { reason, since: Instant::now(), grace_ms }
-    }
-
-    /// The end of the run: at once.
-    pub fn tear_down() -> Self {
-        Self::now(StopReason::TearDown, 0)
-    }
-
-    /// When the grace period ends.
-    pub fn due(&self) -> Instant {
-        self.since + Duration::from_millis(self.grace_ms)
-    }
-
-    /// The same with what is left of its grace period.
-    pub fn left(&self) -> Self {
-        let left = self.due().saturating_duration_since(Instant::now());
-        Self::now(self.reason, u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
-    }
-}
-
-/// The next request to stop, after one that is being obeyed.
-pub async fn next_request(stop: &mut watch::Receiver<Option<StopRequest>>) -> StopRequest {
-    // The run itself is over when nobody can ask any more.
-    let asked = stop.changed().await.is_ok();
-    let request = *stop.borrow_and_update();
-    request.filter(|_| asked).unwrap_or_else(StopRequest::tear_down)
-}
 
 /// How a run of a container went.
 #[derive(Clone, Copy, Debug)]
@@ -293,8 +248,8 @@ impl Running<'_> {
 
     fn announce(&self, request: StopRequest) {
         let StopRequest { reason, grace_ms, .. } = request;
-        let least = u64::try_from(LEAST_GRACE.as_millis()).unwrap_or(u64::MAX);
-        let grace_ms = if reason == StopReason::TearDown { grace_ms } else { grace_ms.max(least) };
+        let least = if reason == StopReason::TearDown { Duration::ZERO } else { LEAST_GRACE };
+        let grace_ms = grace_ms.max(u64::try_from(least.as_millis()).unwrap_or(u64::MAX));
         // What the kubelet's part decides is the scenario's; when the run is over is exit137's own affair.
         let source = match reason {
             StopReason::TearDown => Source::Harness,

@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep};
 
 use super::back_off::BackOff;
 use super::cgroup::Cgroup;
-use super::container::{self, RunEnd, StopRequest};
+use super::container::{self, RunEnd};
 use super::probe::Place;
+use super::stop::{self, StopRequest};
 use crate::evidence::{Fact, Source, StopReason};
 use crate::observe::Watch;
 use crate::recorder::Recorder;
@@ -171,7 +172,7 @@ async fn stop_sidecars(pod: &PodContext, sidecars: Vec<Sidecar>) {
         loop {
             tokio::select! {
                 _ = life.join_next() => break,
-                newer = container::next_request(&mut asked) => {
+                newer = stop::next_request(&mut asked) => {
                     if newer.due() < request.due() {
                         request = newer;
                         ask.send_replace(Some(request));

@@ -10,11 +10,11 @@ use tokio::task::JoinSet;
 
 use super::LocalBackend;
 use super::cgroup::Cgroup;
-use super::container::StopRequest;
 use super::gc;
 use super::helper::Helper;
 use super::pod::{self, PodContext};
 use super::protocol::{ActionSpec, PauseSpec, Report, VolumeSource, VolumeSpec};
+use super::stop::StopRequest;
 use super::{oom_score_adj, probe::Place};
 use crate::backend::BackendError;
 use crate::evidence::{ActionDone, CgroupMade, CgroupOwner, Fact, LimitChanged, Source, StopReason};
