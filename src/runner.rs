@@ -255,6 +255,7 @@ impl Driver<'_> {
 
     /// The sizes of this container that the scenario waits for.
     fn awaited_sizes(&self, pod: &str, container: &str) -> Vec<u64> {
+        let selection = lifecycle::Selection::new(&self.scenario.pods);
         let actions = self.scenario.actions.iter().filter_map(|action| match &action.at {
             Trigger::Event(event, _) => Some(event),
             Trigger::Time(_) => None,
@@ -266,7 +267,7 @@ impl Driver<'_> {
         let mut sizes: Vec<u64> = actions
             .chain(until)
             .filter_map(|event| match event {
-                RunEvent::MemoryReaches(selector, bytes) if lifecycle::selects(selector, pod, container) => {
+                RunEvent::MemoryReaches(selector, bytes) if selection.selects(selector, pod, container) => {
                     Some(*bytes)
                 }
                 RunEvent::MemoryReaches(..)

@@ -1,6 +1,7 @@
 //! Pods on this host: cgroups for their limits, namespaces for the rest. No cluster, no container engine.
 
 pub mod admission;
+mod back_off;
 pub mod cgroup;
 mod container;
 mod expand;
@@ -19,6 +20,7 @@ mod protocol;
 mod root;
 mod running;
 mod shim;
+mod stop;
 mod sys;
 
 use std::path::{Path, PathBuf};

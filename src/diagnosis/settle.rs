@@ -135,8 +135,10 @@ fn notes(timeline: &Timeline, kills: &[Kill], runs: &BTreeSet<&ContainerRef>) ->
     }
     for limit in timeline.limits.iter() {
         if let Some(why) = &limit.fact.refused {
+            let raised = limit.fact.from.is_some_and(|from| from < limit.fact.to);
+            let what = if raised { "raise" } else { "lower" };
             notes.push(format!(
-                "the kernel refused to lower the limit of {} to {} bytes: {why}",
+                "the kernel refused to {what} the limit of {} to {} bytes: {why}",
                 limit.fact.cgroup, limit.fact.to
             ));
         }

@@ -5,11 +5,13 @@
 
 mod happenings;
 mod pods;
+mod selection;
 
 pub use happenings::{Happening, Happenings};
+pub use selection::Selection;
 
-use crate::evidence::Ending;
-use crate::scenario::{ContainerSelector, RunEvent, Scenario, Trigger, Until};
+use crate::evidence::{ContainerRef, Ending};
+use crate::scenario::{RunEvent, Scenario, Trigger, Until};
 use pods::Pods;
 
 /// What has just happened.
@@ -54,6 +56,7 @@ pub struct Lifecycle {
     watch: Watch,
     actions: Vec<PendingAction>,
     pods: Pods,
+    selection: Selection,
 }
 
 #[derive(Debug, PartialEq)]
@@ -110,6 +113,7 @@ impl Lifecycle {
                 })
                 .collect(),
             pods: Pods::new(&scenario.pods),
+            selection: Selection::new(&scenario.pods),
         }
     }
 
@@ -159,14 +163,14 @@ impl Lifecycle {
         for action in &mut self.actions {
             if let Trigger::Event(event, delay) = &action.trigger
                 && action.due.is_none()
-                && action.progress.completes(event, happening)
+                && action.progress.completes(event, happening, &self.selection)
             {
                 action.due = Some(now + delay);
             }
         }
         let reached = match &self.watch.until {
             Some(Until::Event(event)) => {
-                Progress::default().completes(event, happening) || self.counted(event)
+                Progress::default().completes(event, happening, &self.selection) || self.counted(event)
             }
             Some(Until::Terminations(count)) => self.watch.terminations >= *count,
             Some(Until::AllEnded) => self.pods.all_ended(),
@@ -180,7 +184,7 @@ impl Lifecycle {
     /// Whether an event that takes several ends has had them all.
     fn counted(&self, event: &RunEvent) -> bool {
         match event {
-            RunEvent::Ended(selector, times) => self.pods.ends_of(selector) >= *times,
+            RunEvent::Ended(selector, times) => self.pods.ends_of(selector, &self.selection) >= *times,
             RunEvent::OomKill(_)
             | RunEvent::MemoryReaches(..)
             | RunEvent::Stopping(_)
@@ -226,20 +230,23 @@ impl Lifecycle {
 
 impl Progress {
     /// Whether this happening completes the event that is waited for.
-    fn completes(&mut self, event: &RunEvent, happening: &Happening) -> bool {
+    fn completes(&mut self, event: &RunEvent, happening: &Happening, selection: &Selection) -> bool {
+        let selects = |selector, container: &ContainerRef| {
+            selection.selects(selector, &container.pod, &container.container)
+        };
         match (event, happening) {
             (RunEvent::OomKill(wanted), Happening::OomKill(seen))
             | (RunEvent::Stopping(wanted), Happening::Stopping { container: seen, .. }) => {
-                selects(wanted, &seen.pod, &seen.container)
+                selects(wanted, seen)
             }
             (RunEvent::Started(wanted, instance), Happening::Started(seen)) => {
-                selects(wanted, &seen.pod, &seen.container) && seen.instance == *instance
+                selects(wanted, seen) && seen.instance == *instance
             }
             (RunEvent::MemoryReaches(wanted, bytes), Happening::MemoryReached { container, bytes: seen }) => {
-                selects(wanted, &container.pod, &container.container) && seen >= bytes
+                selects(wanted, container) && seen >= bytes
             }
             (RunEvent::Ended(wanted, times), Happening::Ended { container, .. }) => {
-                if selects(wanted, &container.pod, &container.container) {
+                if selects(wanted, container) {
                     self.0 += 1;
                 }
                 self.0 >= *times
@@ -254,15 +261,6 @@ impl Progress {
             ) => false,
         }
     }
-}
-
-/// Whether a selector means this container: its pod by its own name, or by the name that its replicas share.
-pub fn selects(selector: &ContainerSelector, pod: &str, container: &str) -> bool {
-    selector.container == container
-        && (selector.pod == pod
-            || pod.rsplit_once('-').is_some_and(|(stem, index)| {
-                stem == selector.pod && index.bytes().all(|b| b.is_ascii_digit())
-            }))
 }
 
 #[cfg(test)]

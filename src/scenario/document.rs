@@ -64,11 +64,11 @@ pub(super) struct Metadata {
     pub(super) description: Option<String>,
 }
 
-/// The kubelet's restart back-off (10s, doubling to 300s).
+/// The kubelet's restart back-off (none, then 10s, doubling to 300s).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct BackOff {
-    /// A factor on it: 0.01 makes the first wait 100ms.
+    /// A factor on it: 0.01 makes the second restart wait 100ms.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub(super) scale: f64,
 }

@@ -193,6 +193,18 @@ impl Cgroup {
         if swap.exists() { fs::write(swap, swap_bytes.to_string()) } else { Ok(()) }
     }
 
+    /// The files that a change of the limit writes, in the order in which the kernel takes them: v1 wants the limit of
+    /// memory and swap never to be less than that of memory alone (`memcontrol.c:mem_cgroup_resize_max`).
+    pub fn limit_writes(&self, bytes: u64) -> Vec<(PathBuf, u64)> {
+        let mut files = vec![self.directory.join(self.limit_file())];
+        let memsw = self.directory.join("memory.memsw.limit_in_bytes");
+        if self.version == Version::V1 && memsw.exists() {
+            let raised = self.limit().is_some_and(|limit| limit < bytes);
+            files.insert(usize::from(!raised), memsw);
+        }
+        files.into_iter().map(|file| (file, bytes)).collect()
+    }
+
     /// The limit as the kernel has it.
     pub fn limit(&self) -> Option<u64> {
         let text = fs::read_to_string(self.directory.join(self.limit_file())).ok()?;
@@ -329,6 +341,22 @@ mod tests {
         assert_eq!(at("/user/exit137-harness").without_leaf(), "/user");
         assert_eq!(at("/exit137-harness").without_leaf(), "/");
         assert_eq!(at("/user").without_leaf(), "/user");
+    }
+
+    #[test]
+    fn on_v1_the_limit_that_counts_swap_is_raised_first_and_lowered_last() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"] {
+            fs::write(folder.path().join(file), "8192\n").unwrap();
+        }
+        let cgroup =
+            Cgroup { version: Version::V1, directory: folder.path().to_path_buf(), path: "/a".into() };
+        let files = |bytes| -> Vec<String> {
+            let name = |file: &Path| file.file_name().unwrap().to_string_lossy().into_owned();
+            cgroup.limit_writes(bytes).iter().map(|(file, _)| name(file)).collect()
+        };
+        assert_eq!(files(12288), ["memory.memsw.limit_in_bytes", "memory.limit_in_bytes"]);
+        assert_eq!(files(4096), ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]);
     }
 
     #[test]

@@ -5,29 +5,21 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::cgroup::Cgroup;
 use super::helper::Helper;
 use super::pod::PodContext;
 use super::probe::{self, Place};
 use super::protocol::{Command, ProcessSpec, Report, ShimSpec};
+use super::stop::{LEAST_GRACE, StopRequest, next_request};
 use super::{expand, oom_score_adj, program};
 use crate::evidence::{
     CgroupMade, CgroupOwner, ContainerEnded, ContainerRef, ContainerStarted, End, Fact, ProbeFailed,
     ProbeKind, Source, StartFailed, StopReason, Stopping,
 };
 use crate::observe::WatchedCgroup;
-use crate::scenario::{Container, Role};
-
-/// That a container is to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StopRequest {
-    /// Why.
-    pub reason: StopReason,
-    /// How long after SIGTERM it may take.
-    pub grace_ms: u64,
-}
+use crate::scenario::{Container, Handler, Role};
 
 /// How a run of a container went.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +47,8 @@ pub async fn run(
     started: impl FnOnce(),
 ) -> RunEnd {
     let which = ContainerRef { pod: pod.name.clone(), container: container.name.clone(), instance };
+    // Held, so that a resize finds either the cgroup or the limit that it is about to get.
+    let mut targets = pod.targets.lock().await;
     let cgroup = match make_cgroup(pod, container, &which) {
         Ok(cgroup) => cgroup,
         Err(error) => {
@@ -66,7 +60,8 @@ pub async fn run(
             return RunEnd { end: None };
         }
     };
-    pod.targets.lock().await.insert(which.container.clone(), (cgroup.clone(), None));
+    targets.insert(which.container.clone(), (cgroup.clone(), None));
+    drop(targets);
     let end = match start(pod, container, &which, &cgroup).await {
         Ok(running) => {
             pod.targets
@@ -95,7 +90,7 @@ pub async fn run(
 fn make_cgroup(pod: &PodContext, container: &Container, which: &ContainerRef) -> std::io::Result<Cgroup> {
     let cgroup = pod.cgroup.make_child(&format!("{}-{}", which.container, which.instance))?;
     // With a limit of the pod's own, a container without one gets that (kubelet `getMemoryLimit`).
-    if let Some(limit) = container.limit.or(pod.spec.pod_limit) {
+    if let Some(limit) = pod.limit_of(container).or(pod.spec.pod_limit) {
         cgroup.set_limit(limit)?;
     }
     let oom_group = cgroup.set_oom_group(!pod.single_process_oom_kill);
@@ -154,7 +149,7 @@ async fn start<'a>(
                 pid: pod.initial_pid_namespace.then_some(pid),
                 runtime_pid: helper.child.id().filter(|_| pod.initial_pid_namespace),
                 request: container.request,
-                limit: container.limit,
+                limit: pod.limit_of(container),
                 pod_level_limit: pod.spec.pod_limit.is_some(),
                 neighbours: pod.neighbours(container),
                 oom_score_adj,
@@ -200,37 +195,51 @@ impl Running<'_> {
             }
         };
         // The run itself is over when nobody can ask any more.
-        let request = request.unwrap_or(StopRequest { reason: StopReason::TearDown, grace_ms: 0 });
+        let request = request.unwrap_or_else(StopRequest::tear_down);
         self.stop(request, stop).await
     }
 
-    /// The kubelet's way to stop a container (`kuberuntime_container.go:killContainer`): preStop, SIGTERM, and what is left
-    /// of the grace period later SIGKILL. A tear-down that comes meanwhile does not wait.
+    /// The kubelet's way to stop a container (`kuberuntime_container.go:killContainer`): preStop within the grace period,
+    /// then SIGTERM always, and when the rest of the grace period is over SIGKILL. A request that comes meanwhile can only
+    /// make it shorter; a tear-down does not wait.
     async fn stop(
         &mut self,
         request: StopRequest,
         stop: &mut watch::Receiver<Option<StopRequest>>,
     ) -> Option<End> {
         self.announce(request);
-        if request.reason != StopReason::TearDown && request.grace_ms > 0 {
-            let place = self.place.clone();
-            let (pod, pre_stop) = (self.pod, self.container.pre_stop.clone());
-            let grace = Duration::from_millis(request.grace_ms);
-            let gracefully = async {
-                if let Some(hook) = &pre_stop {
-                    let seconds = u32::try_from(request.grace_ms.div_ceil(1000)).unwrap_or(u32::MAX);
-                    if let Err(error) = probe::attempt(&place, hook, seconds).await {
-                        tracing::warn!(pod = pod.name, %error, "preStop failed");
+        let mut due = request.due();
+        let mut torn_down = request.reason == StopReason::TearDown;
+        if !torn_down && request.grace_ms > 0 {
+            let (place, pre_stop, pod) = (self.place.clone(), self.container.pre_stop.clone(), self.pod);
+            let hook = run_hook(pod, &place, pre_stop.as_ref());
+            tokio::pin!(hook);
+            while !torn_down {
+                tokio::select! {
+                    end = self.ended() => return end,
+                    () = &mut hook => break,
+                    () = sleep_until(due) => break,
+                    request = next_request(stop) => {
+                        self.announce(request);
+                        due = due.min(request.due());
+                        torn_down = request.reason == StopReason::TearDown;
                     }
                 }
-                self.signal(Signal::TERM).await;
-                self.ended().await
-            };
-            let torn_down =
-                stop.wait_for(|request| request.is_some_and(|r| r.reason == StopReason::TearDown));
+            }
+        }
+        if !torn_down {
+            self.signal(Signal::TERM).await;
+            due = due.max(Instant::now() + LEAST_GRACE);
+        }
+        while !torn_down {
             tokio::select! {
-                ended = timeout(grace, gracefully) => if let Ok(end) = ended { return end },
-                _ = torn_down => self.announce(StopRequest { reason: StopReason::TearDown, grace_ms: 0 }),
+                end = self.ended() => return end,
+                () = sleep_until(due) => break,
+                request = next_request(stop) => {
+                    self.announce(request);
+                    due = due.min(request.due().max(Instant::now() + LEAST_GRACE));
+                    torn_down = request.reason == StopReason::TearDown;
+                }
             }
         }
         self.signal(Signal::KILL).await;
@@ -238,7 +247,9 @@ impl Running<'_> {
     }
 
     fn announce(&self, request: StopRequest) {
-        let StopRequest { reason, grace_ms } = request;
+        let StopRequest { reason, grace_ms, .. } = request;
+        let least = if reason == StopReason::TearDown { Duration::ZERO } else { LEAST_GRACE };
+        let grace_ms = grace_ms.max(u64::try_from(least.as_millis()).unwrap_or(u64::MAX));
         // What the kubelet's part decides is the scenario's; when the run is over is exit137's own affair.
         let source = match reason {
             StopReason::TearDown => Source::Harness,
@@ -285,6 +296,15 @@ impl Running<'_> {
     }
 }
 
+/// Runs a preStop hook, if there is one, for as long as it takes.
+async fn run_hook(pod: &PodContext, place: &Place, hook: Option<&Handler>) {
+    if let Some(hook) = hook
+        && let Err(error) = probe::attempt(place, hook, u32::MAX).await
+    {
+        tracing::warn!(pod = pod.name, %error, "preStop failed");
+    }
+}
+
 /// Probes for as long as nothing fails too often; the liveness probe waits for the startup probe.
 async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, place: Place) -> StopRequest {
     let each = |probe: ProbeKind, threshold: u32| {
@@ -304,10 +324,7 @@ async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, pl
     if let Some(startup) = &container.startup {
         let failed = each(ProbeKind::Startup, startup.failure_threshold);
         if probe::watch(&place, startup, true, failed).await.is_err() {
-            return StopRequest {
-                reason: StopReason::StartupProbe,
-                grace_ms: grace_ms(startup.grace_seconds),
-            };
+            return StopRequest::now(StopReason::StartupProbe, grace_ms(startup.grace_seconds));
         }
     }
     if container.role == Role::Sidecar {
@@ -316,10 +333,7 @@ async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, pl
     if let Some(liveness) = &container.liveness {
         let failed = each(ProbeKind::Liveness, liveness.failure_threshold);
         if probe::watch(&place, liveness, false, failed).await.is_err() {
-            return StopRequest {
-                reason: StopReason::LivenessProbe,
-                grace_ms: grace_ms(liveness.grace_seconds),
-            };
+            return StopRequest::now(StopReason::LivenessProbe, grace_ms(liveness.grace_seconds));
         }
     }
     loop {

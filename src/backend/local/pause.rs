@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, BufRead as _, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustix::process::{Gid, Pid, PidfdFlags, Signal, Uid, getgid, getuid, pidfd_open, pidfd_send_signal};
@@ -104,14 +104,44 @@ fn act(spec: &ActionSpec) -> io::Result<String> {
         }
         ActionSpec::SetLimits(limits) => {
             rustix::thread::set_name(c"exit137-resize")?;
-            for (file, bytes) in limits {
-                fs::write(file, bytes.to_string())?;
-            }
+            write_all_or_none(limits)?;
             Ok("written".into())
         }
     }
 }
 
+/// Writes limits in their order. When one is refused, those before it get back what they were.
+fn write_all_or_none(limits: &[(PathBuf, u64)]) -> io::Result<()> {
+    let mut written = Vec::new();
+    for (file, bytes) in limits {
+        let before = fs::read_to_string(file)?;
+        if let Err(refused) = fs::write(file, bytes.to_string()) {
+            for (file, before) in written.into_iter().rev() {
+                fs::write(file, before)?;
+            }
+            return Err(refused);
+        }
+        written.push((file, before));
+    }
+    Ok(())
+}
+
 fn members(cgroup_procs: &Path) -> io::Result<Vec<u32>> {
     Ok(fs::read_to_string(cgroup_procs)?.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_which_one_is_refused_all_stay_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, refusing) = (folder.path().join("first"), Path::new("/proc/self/status").to_path_buf());
+        fs::write(&first, "8192\n").unwrap();
+        assert!(write_all_or_none(&[(first.clone(), 4096), (refusing, 4096)]).is_err());
+        assert_eq!(fs::read_to_string(&first).unwrap(), "8192\n");
+        write_all_or_none(&[(first.clone(), 4096)]).unwrap();
+        assert_eq!(fs::read_to_string(&first).unwrap(), "4096");
+    }
 }

@@ -3,14 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
-use tokio::time::sleep;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
+use super::back_off::BackOff;
 use super::cgroup::Cgroup;
-use super::container::{self, RunEnd, StopRequest};
+use super::container::{self, RunEnd};
 use super::probe::Place;
+use super::stop::{self, StopRequest};
 use crate::evidence::{Fact, Source, StopReason};
 use crate::observe::Watch;
 use crate::recorder::Recorder;
@@ -45,24 +47,50 @@ pub struct PodContext {
     pub watch: Watch,
     /// The containers that exist now: what actions act upon.
     pub targets: Mutex<HashMap<String, (Cgroup, Option<Place>)>>,
-    /// Asks the main containers to stop.
+    /// The limits that resizes have given its containers: they hold for each next run too.
+    pub resized: watch::Sender<HashMap<String, u64>>,
+    /// Asks the pod to stop: its main containers now, its sidecars after them.
     pub stop: watch::Sender<Option<StopRequest>>,
-    /// Asks the sidecars to stop, after the main ones.
-    pub stop_sidecars: watch::Sender<Option<StopRequest>>,
     /// Whether the pod counts as started.
     pub started: watch::Sender<bool>,
     /// The sidecars that are up.
     pub ready_sidecars: watch::Sender<HashSet<String>>,
 }
 
-/// The kubelet's back-off between restarts: 10 s, doubling to 300 s (`kuberuntime_manager.go`, `MaxContainerBackOff`).
-const FIRST_BACK_OFF: Duration = Duration::from_secs(10);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
-
 impl PodContext {
     /// Records a fact of now.
     pub fn record(&self, source: Source, fact: Fact) {
         self.recorder.now(source, fact);
+    }
+
+    /// Whether it is the pod of this name, or one of that pod's replicas.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.spec.name == name
+    }
+
+    /// Gives a container another limit, as a resize of the pod's spec does; answers the cgroup in which it runs now.
+    /// Without one there is nothing to resize, and nothing changes.
+    pub async fn resize(&self, container: &str, limit: u64) -> Option<Cgroup> {
+        let targets = self.targets.lock().await;
+        let (cgroup, _) = targets.get(container)?;
+        self.resized.send_modify(|resized| {
+            resized.insert(container.to_owned(), limit);
+        });
+        Some(cgroup.clone())
+    }
+
+    /// The container's limit, as its last resize left it.
+    pub fn limit_of(&self, container: &Container) -> Option<u64> {
+        self.resized.borrow().get(&container.name).copied().or(container.limit)
+    }
+
+    /// What the scenario says of it, as resizes have left it.
+    pub fn spec_now(&self) -> Pod {
+        let mut spec = self.spec.clone();
+        for container in &mut spec.containers {
+            container.limit = self.limit_of(container);
+        }
+        spec
     }
 
     /// How many containers may run beside this one.
@@ -86,7 +114,7 @@ impl PodContext {
 
 /// Lives a pod's life: init containers and sidecars in their order, then the main ones, then the sidecars' end.
 pub async fn live(pod: Arc<PodContext>) {
-    let mut sidecars = tokio::task::JoinSet::new();
+    let mut sidecars = Vec::new();
     let mut initialised = true;
     for container in &pod.spec.containers {
         match container.role {
@@ -100,20 +128,25 @@ pub async fn live(pod: Arc<PodContext>) {
             Role::Sidecar => {
                 let (context, container) = (Arc::clone(&pod), container.clone());
                 let name = container.name.clone();
-                let stop = pod.stop_sidecars.subscribe();
-                sidecars.spawn(async move { keep_running(&context, &container, stop).await });
+                let (ask, stop) = watch::channel(None);
+                let mut life = JoinSet::new();
+                life.spawn(async move { keep_running(&context, &container, stop).await });
+                sidecars.push((ask, life));
                 let mut ready = pod.ready_sidecars.subscribe();
                 let mut stopped = pod.stop.subscribe();
                 tokio::select! {
                     _ = ready.wait_for(|ready| ready.contains(&name)) => {}
-                    _ = stopped.wait_for(Option::is_some) => {}
+                    _ = stopped.wait_for(Option::is_some) => {
+                        initialised = false;
+                        break;
+                    }
                 }
             }
             Role::Main => {}
         }
     }
     if initialised {
-        let mut main = tokio::task::JoinSet::new();
+        let mut main = JoinSet::new();
         for container in pod.of_role(Role::Main) {
             let (context, container, stop) = (Arc::clone(&pod), container.clone(), pod.stop.subscribe());
             main.spawn(async move { keep_running(&context, &container, stop).await });
@@ -121,11 +154,33 @@ pub async fn live(pod: Arc<PodContext>) {
         while main.join_next().await.is_some() {}
     }
     pod.started.send_replace(true);
-    let asked = *pod.stop.borrow();
+    stop_sidecars(&pod, sidecars).await;
+}
+
+/// A sidecar's life, and what asks it to stop.
+type Sidecar = (watch::Sender<Option<StopRequest>>, JoinSet<Option<RunEnd>>);
+
+/// Stops the sidecars one after the other, the last one first, all within what is left of the pod's grace period
+/// (`kuberuntime_termination_order.go`).
+async fn stop_sidecars(pod: &PodContext, sidecars: Vec<Sidecar>) {
+    let mut asked = pod.stop.subscribe();
     let grace_ms = u64::from(pod.spec.grace_seconds) * 1000;
-    let request = asked.unwrap_or(StopRequest { reason: StopReason::PodCompleted, grace_ms });
-    pod.stop_sidecars.send_if_modified(|current| current.is_none() && current.replace(request).is_none());
-    while sidecars.join_next().await.is_some() {}
+    let deleted = *asked.borrow_and_update();
+    let mut request = deleted.unwrap_or_else(|| StopRequest::now(StopReason::PodCompleted, grace_ms));
+    for (ask, mut life) in sidecars.into_iter().rev() {
+        ask.send_replace(Some(request.left()));
+        loop {
+            tokio::select! {
+                _ = life.join_next() => break,
+                newer = stop::next_request(&mut asked) => {
+                    if newer.due() < request.due() {
+                        request = newer;
+                        ask.send_replace(Some(request));
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Runs a container, again and again as its pod's restart policy says, until it is done or asked to stop. `None` where it
@@ -135,10 +190,10 @@ async fn keep_running(
     container: &Container,
     mut stop: watch::Receiver<Option<StopRequest>>,
 ) -> Option<RunEnd> {
-    let mut back_off = FIRST_BACK_OFF;
+    let mut back_off = BackOff::new(pod.back_off_scale);
     let mut instance = 0;
     loop {
-        if stop.borrow().is_some() {
+        if stop.borrow().is_some() || pod.stop.borrow().is_some() {
             return None;
         }
         let (is_main, ready_at_once) = (container.role == Role::Main, container.startup.is_none());
@@ -152,14 +207,15 @@ async fn keep_running(
         .await;
         // A pod whose first attempt failed has been started too: there is nothing more to wait for.
         pod.started.send_replace(true);
-        if stop.borrow().is_some() || !restarts(pod.spec.restart_policy, container.role, end) {
+        // A pod that is to stop restarts nothing, its sidecars neither.
+        let stopped = stop.borrow().is_some() || pod.stop.borrow().is_some();
+        if stopped || !restarts(pod.spec.restart_policy, container.role, end) {
             return Some(end);
         }
         tokio::select! {
-            () = sleep(back_off.mul_f64(pod.back_off_scale)) => {}
+            () = sleep(back_off.wait(Instant::now())) => {}
             _ = stop.wait_for(Option::is_some) => return Some(end),
         }
-        back_off = (back_off * 2).min(LONGEST_BACK_OFF);
         instance += 1;
     }
 }

@@ -100,7 +100,7 @@ pub enum ActionSpec {
         /// Which signal.
         signal: i32,
     },
-    /// Writes limits, in this order.
+    /// Writes limits, in this order; all of them or none.
     SetLimits(Vec<(PathBuf, u64)>),
 }
 

@@ -1,6 +1,6 @@
 //! A scenario that runs: its pods, what is done to them, and their end.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use tokio::task::JoinSet;
 
 use super::LocalBackend;
 use super::cgroup::Cgroup;
-use super::container::StopRequest;
 use super::gc;
 use super::helper::Helper;
 use super::pod::{self, PodContext};
 use super::protocol::{ActionSpec, PauseSpec, Report, VolumeSource, VolumeSpec};
+use super::stop::StopRequest;
 use super::{oom_score_adj, probe::Place};
 use crate::backend::BackendError;
 use crate::evidence::{ActionDone, CgroupMade, CgroupOwner, Fact, LimitChanged, Source, StopReason};
@@ -142,8 +142,8 @@ impl RunningScenario {
             recorder: self.recorder.clone(),
             watch: self.watch.clone(),
             targets: Mutex::default(),
+            resized: watch::Sender::new(HashMap::new()),
             stop: watch::Sender::new(None),
-            stop_sidecars: watch::Sender::new(None),
             started: watch::Sender::new(false),
             ready_sidecars: watch::Sender::new(HashSet::new()),
         };
@@ -211,15 +211,17 @@ impl RunningScenario {
 
     async fn delete(&self, pod: &str, grace_seconds: Option<u32>) -> Result<(), String> {
         let mut found = false;
-        for running in self.pods.lock().await.iter().filter(|running| is_replica(&running.context.name, pod))
-        {
-            let grace_seconds = grace_seconds.unwrap_or(running.context.spec.grace_seconds);
-            let request =
-                StopRequest { reason: StopReason::Delete, grace_ms: u64::from(grace_seconds) * 1000 };
-            running
-                .context
-                .stop
-                .send_if_modified(|current| current.is_none() && current.replace(request).is_none());
+        for pod in self.selected(pod).await {
+            let grace_seconds = grace_seconds.unwrap_or(pod.spec.grace_seconds);
+            let request = StopRequest::now(StopReason::Delete, u64::from(grace_seconds) * 1000);
+            // A grace period can only be made shorter (`pod_workers.go:calculateEffectiveGracePeriod`).
+            pod.stop.send_if_modified(|current| {
+                let sooner = current.is_none_or(|current| request.due() < current.due());
+                if sooner {
+                    *current = Some(request);
+                }
+                sooner
+            });
             found = true;
         }
         if found { Ok(()) } else { Err(format!("there is no pod {pod}")) }
@@ -240,54 +242,58 @@ impl RunningScenario {
         memory: u64,
         pod_too: bool,
     ) -> Result<(), String> {
-        for (cgroup, _) in self.targets(container).await? {
-            let mut cgroups = vec![(cgroup.path.clone(), cgroup.directory.clone())];
-            if pod_too
-                && let (Some(directory), Some((path, _))) =
-                    (cgroup.directory.parent(), cgroup.path.rsplit_once('/'))
-            {
-                cgroups.push((path.to_owned(), directory.to_path_buf()));
+        let mut found = false;
+        for pod in self.selected(&container.pod).await {
+            let Some(cgroup) = pod.resize(&container.container, memory).await else { continue };
+            found = true;
+            let lowered = cgroup.limit().is_none_or(|limit| limit > memory);
+            let mut changes = vec![(cgroup, memory)];
+            if pod_too && let Some(sum) = pod.spec_now().cgroup_limit() {
+                // No container's limit is ever above its pod's.
+                changes.insert(usize::from(lowered), (pod.cgroup.clone(), sum));
             }
-            for (path, directory) in cgroups {
-                let one =
-                    Cgroup { version: cgroup.version, directory: directory.clone(), path: path.clone() };
-                let from = one.limit();
-                let before = crate::clock::boot_ns();
-                let refused =
-                    act(&ActionSpec::SetLimits(vec![(directory.join(one.limit_file()), memory)])).await.err();
-                let changed = LimitChanged {
-                    cgroup: path,
-                    from,
-                    to: memory,
-                    writer: "exit137-resize".into(),
-                    refused: refused.clone(),
-                };
-                let at = crate::evidence::Moment::between(before, crate::clock::boot_ns());
-                self.recorder.record(Source::Harness, at, None, Fact::LimitChanged(changed));
-                if let Some(why) = refused {
-                    return Err(format!("the kernel refused it: {why}"));
-                }
+            for (cgroup, bytes) in changes {
+                self.write_limit(cgroup, bytes).await?;
             }
         }
-        Ok(())
+        if found { Ok(()) } else { Err(format!("{container} does not exist now")) }
+    }
+
+    async fn write_limit(&self, cgroup: Cgroup, bytes: u64) -> Result<(), String> {
+        let from = cgroup.limit();
+        let before = crate::clock::boot_ns();
+        let refused = act(&ActionSpec::SetLimits(cgroup.limit_writes(bytes))).await.err();
+        let changed = LimitChanged {
+            cgroup: cgroup.path,
+            from,
+            to: bytes,
+            writer: "exit137-resize".into(),
+            refused: refused.clone(),
+        };
+        let at = crate::evidence::Moment::between(before, crate::clock::boot_ns());
+        self.recorder.record(Source::Harness, at, None, Fact::LimitChanged(changed));
+        refused.map_or(Ok(()), |why| Err(format!("the kernel refused it: {why}")))
+    }
+
+    /// The pods of this name: one, or all its replicas.
+    async fn selected(&self, name: &str) -> Vec<Arc<PodContext>> {
+        let pods = self.pods.lock().await;
+        let selected = pods.iter().filter(|pod| pod.context.is_named(name));
+        selected.map(|pod| Arc::clone(&pod.context)).collect()
     }
 
     async fn targets(&self, selector: &ContainerSelector) -> Result<Vec<(Cgroup, Option<Place>)>, String> {
         let mut found = Vec::new();
-        for running in
-            self.pods.lock().await.iter().filter(|running| is_replica(&running.context.name, &selector.pod))
-        {
-            found.extend(running.context.targets.lock().await.get(&selector.container).cloned());
+        for pod in self.selected(&selector.pod).await {
+            found.extend(pod.targets.lock().await.get(&selector.container).cloned());
         }
         if found.is_empty() { Err(format!("{selector} does not exist now")) } else { Ok(found) }
     }
 
     /// Stops what still runs and removes everything; answers what could not be removed.
     pub async fn tear_down(&self) -> Vec<String> {
-        let request = Some(StopRequest { reason: StopReason::TearDown, grace_ms: 0 });
         for pod in self.pods.lock().await.iter() {
-            pod.context.stop.send_replace(request);
-            pod.context.stop_sidecars.send_replace(request);
+            pod.context.stop.send_replace(Some(StopRequest::tear_down()));
         }
         let mut lives = std::mem::take(&mut *self.lives.lock().await);
         while lives.join_next().await.is_some() {}
@@ -326,13 +332,4 @@ async fn act(spec: &ActionSpec) -> Result<(), String> {
         Ok((false, said)) => Err(said),
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// Whether a pod is the one of this name, or one of its replicas.
-fn is_replica(pod: &str, name: &str) -> bool {
-    pod == name
-        || pod
-            .strip_prefix(name)
-            .and_then(|rest| rest.strip_prefix('-'))
-            .is_some_and(|index| index.parse::<u32>().is_ok())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Happening, selects};
+use super::{Happening, Selection};
 use crate::evidence::End;
 use crate::scenario::{ContainerSelector, Pod, RestartPolicy, Role};
 
@@ -74,10 +74,10 @@ impl Pods {
         self.pods.iter().all(|pod| pod.unfinished.is_empty() && pod.running_sidecars.is_empty())
     }
 
-    pub(super) fn ends_of(&self, selector: &ContainerSelector) -> u32 {
+    pub(super) fn ends_of(&self, selector: &ContainerSelector, selection: &Selection) -> u32 {
         self.ends
             .iter()
-            .filter(|((pod, container), _)| selects(selector, pod, container))
+            .filter(|((pod, container), _)| selection.selects(selector, pod, container))
             .map(|(_, ends)| ends)
             .sum()
     }

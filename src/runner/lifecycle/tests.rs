@@ -1,6 +1,8 @@
 use super::*;
 use crate::evidence::{ContainerRef, End};
-use crate::scenario::{Act, Action, Expect, Node, Observe, Scenario};
+use crate::scenario::{
+    Act, Action, ContainerSelector, Expect, Node, Observe, Pod, PodKind, RestartPolicy, Scenario,
+};
 
 fn scenario(observe: Observe, actions: Vec<Action>) -> Scenario {
     Scenario {
@@ -16,6 +18,22 @@ fn scenario(observe: Observe, actions: Vec<Action>) -> Scenario {
         timeout_ms: 60_000,
         back_off_scale: 1.0,
         without_effect: Vec::new(),
+    }
+}
+
+fn pod(name: &str, replicas: u32) -> Pod {
+    Pod {
+        name: name.into(),
+        kind: PodKind::Pod,
+        replicas,
+        containers: Vec::new(),
+        volumes: Vec::new(),
+        restart_policy: RestartPolicy::Always,
+        grace_seconds: 30,
+        pod_limit: None,
+        pod_request: None,
+        node_critical: false,
+        spec: Box::default(),
     }
 }
 
@@ -95,10 +113,18 @@ fn ends_are_counted_until_there_are_enough_and_then_the_scenario_settles() {
 
 #[test]
 fn a_replica_is_selected_by_the_name_that_all_replicas_share() {
-    assert!(selects(&selector(), "web", "app"));
-    assert!(selects(&selector(), "web-12", "app"));
-    assert!(!selects(&selector(), "web-x", "app"));
-    assert!(!selects(&selector(), "web-1", "sidecar"));
+    let selection = Selection::new(&[pod("web", 2)]);
+    assert!(selection.selects(&selector(), "web-0", "app"));
+    assert!(selection.selects(&selector(), "web-1", "app"));
+    assert!(!selection.selects(&selector(), "web-2", "app"));
+    assert!(!selection.selects(&selector(), "web-1", "sidecar"));
+}
+
+#[test]
+fn a_pod_whose_name_only_looks_like_a_replicas_is_not_selected() {
+    let selection = Selection::new(&[pod("web", 1), pod("web-1", 1)]);
+    assert!(selection.selects(&selector(), "web", "app"));
+    assert!(!selection.selects(&selector(), "web-1", "app"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The order in which containers start, stop and start again.
 
-use exit137::evidence::{Fact, Observation};
+use exit137::evidence::{Fact, Observation, StopReason};
 
 use crate::support::{Desk, is_root, web};
 
@@ -96,7 +96,7 @@ fn a_deleted_pod_runs_its_pre_stop_hook_before_it_gets_sigterm() {
 }
 
 #[test]
-fn restarts_wait_as_long_as_the_back_off_says_and_twice_as_long_each_time() {
+fn the_first_restart_is_at_once_and_each_further_one_waits_twice_as_long() {
     if !is_root() {
         return;
     }
@@ -113,10 +113,10 @@ fn restarts_wait_as_long_as_the_back_off_says_and_twice_as_long_each_time() {
     );
     let record = desk.run(&[]).exits(0).record("s");
     let lives = lives(&record, "app");
-    // The kubelet's 10 s, 20 s, 40 s, at a hundredth.
+    // The kubelet's 0 s, 10 s, 20 s, at a hundredth.
     let waits: Vec<u64> = lives[1..].chunks_exact(2).map(|pair| pair[1].1 - pair[0].1).collect();
     assert_eq!(waits.len(), 3, "{lives:?}");
-    for (wait, least) in waits.iter().zip([100, 200, 400]) {
+    for (wait, least) in waits.iter().zip([0, 100, 200]) {
         assert!((least..least + 150).contains(wait), "{waits:?}");
     }
 }
@@ -159,4 +159,161 @@ fn a_program_that_is_not_there_is_a_container_that_never_started() {
         |seen| matches!(&seen.fact, Fact::StartFailed(failed) if failed.message.contains("/no/such/program")),
     );
     assert!(told, "{record:#?}");
+}
+
+#[test]
+fn a_pod_whose_name_only_looks_like_a_replicas_is_another_pod() {
+    if !is_root() {
+        return;
+    }
+    let pod = |name: &str| {
+        let app = container("app", "sleep 60", "");
+        format!("{{name: {name}, spec: {{restartPolicy: Never, containers: [{app}]}}}}")
+    };
+    let desk = Desk::with(
+        "s",
+        &format!(
+            "pods: [{}, {}]\nactions: [{{at: 100ms, kill: {{container: web/app}}}}]\nobserve: {{for: 1s}}\n\
+             expect: {{terminations: [{{container: web/app, cause: external-kill}}], survive: [web-1/app]}}",
+            pod("web"),
+            pod("web-1")
+        ),
+    );
+    desk.run(&[]).exits(0);
+}
+
+/// Milliseconds from the first request to stop a container to the signals that the runtime sent it.
+fn signals(record: &[Observation], container: &str) -> (Vec<StopReason>, Vec<(i32, u64)>) {
+    let at = |seen: &Observation| seen.moment.middle() / 1_000_000;
+    let (mut asked, mut sent) = (Vec::new(), Vec::new());
+    for seen in record {
+        if let Fact::Stopping(stopping) = &seen.fact
+            && stopping.container.container == container
+        {
+            asked.push((at(seen), stopping.reason));
+        } else if let Fact::RuntimeSignal { container: which, signal } = &seen.fact
+            && which.container == container
+        {
+            sent.push((*signal, at(seen)));
+        }
+    }
+    let first = asked[0].0;
+    (
+        asked.iter().map(|(_, reason)| *reason).collect(),
+        sent.into_iter().map(|(signal, at)| (signal, at.saturating_sub(first))).collect(),
+    )
+}
+
+/// A pod whose only container `app` has these keys beside its program.
+fn pod(keys: &str, app: &str) -> String {
+    format!("pods: [{{name: web, spec: {{restartPolicy: Never, {keys}, containers: [{app}]}}}}]")
+}
+
+const ALL_ENDED: &str = "observe: {for: 15s, until: {allEnded: true}, settle: 0ms}";
+const HEEDS: &str = "trap \"exit 0\" TERM; while :; do sleep 0.02; done";
+const IGNORES: &str = "trap \"\" TERM; while :; do sleep 0.02; done";
+
+#[test]
+fn a_second_deletion_shortens_the_grace_period_of_the_first() {
+    if !is_root() {
+        return;
+    }
+    let pod = pod("terminationGracePeriodSeconds: 12", &container("app", IGNORES, ""));
+    let desk = Desk::with(
+        "s",
+        &format!(
+            "{pod}\nactions: [{{at: 300ms, delete: {{pod: web}}}}, {{at: 800ms, delete: {{pod: web, gracePeriodSeconds: 3}}}}]\n{ALL_ENDED}\n\
+             expect: {{terminations: [{{container: web/app, cause: grace-period}}]}}"
+        ),
+    );
+    let (asked, sent) = signals(&desk.run(&[]).exits(0).record("s"), "app");
+    assert_eq!(asked, [StopReason::Delete, StopReason::Delete]);
+    assert!(matches!(sent[..], [(15, _), (9, 3_400..=6_000)]), "{sent:?}");
+}
+
+#[test]
+fn a_deletion_shortens_what_a_failed_liveness_probe_has_begun() {
+    if !is_root() {
+        return;
+    }
+    let probe =
+        ", livenessProbe: {exec: {command: [\"false\"]}, initialDelaySeconds: 1, failureThreshold: 1}";
+    let pod = pod("terminationGracePeriodSeconds: 12", &container("app", IGNORES, probe));
+    let desk = Desk::with(
+        "s",
+        &format!(
+            "{pod}\nactions: [{{on: {{stopping: web/app}}, delay: 500ms, delete: {{pod: web, gracePeriodSeconds: 3}}}}]\n{ALL_ENDED}\n\
+             expect: {{terminations: [{{container: web/app, cause: grace-period}}]}}"
+        ),
+    );
+    let (asked, sent) = signals(&desk.run(&[]).exits(0).record("s"), "app");
+    assert_eq!(asked, [StopReason::LivenessProbe, StopReason::Delete]);
+    assert!(matches!(sent[..], [(15, _), (9, 3_400..=6_000)]), "{sent:?}");
+}
+
+#[test]
+fn sigterm_comes_even_where_pre_stop_has_used_up_the_grace_period_or_there_is_none() {
+    if !is_root() {
+        return;
+    }
+    let hook = ", lifecycle: {preStop: {sleep: {seconds: 60}}}";
+    for (grace, hook) in [(1, hook), (0, hook), (0, "")] {
+        let pod = pod("terminationGracePeriodSeconds: 30", &container("app", HEEDS, hook));
+        let desk = Desk::with(
+            "s",
+            &format!(
+                "{pod}\nactions: [{{at: 300ms, delete: {{pod: web, gracePeriodSeconds: {grace}}}}}]\n{ALL_ENDED}\n\
+                 expect: {{terminations: [{{container: web/app, exitCode: 0}}]}}"
+            ),
+        );
+        let (_, sent) = signals(&desk.run(&[]).exits(0).record("s"), "app");
+        let least = grace * 1000 - grace.min(1) * 100;
+        assert!(matches!(sent[..], [(15, at)] if (least..least + 1_500).contains(&at)), "{grace}: {sent:?}");
+    }
+}
+
+#[test]
+fn the_least_time_between_sigterm_and_sigkill_is_two_seconds() {
+    if !is_root() {
+        return;
+    }
+    let pod = pod("terminationGracePeriodSeconds: 30", &container("app", IGNORES, ""));
+    let desk = Desk::with(
+        "s",
+        &format!(
+            "{pod}\nactions: [{{at: 300ms, delete: {{pod: web, gracePeriodSeconds: 0}}}}]\n{ALL_ENDED}\n\
+             expect: {{terminations: [{{container: web/app, cause: grace-period}}]}}"
+        ),
+    );
+    let (_, sent) = signals(&desk.run(&[]).exits(0).record("s"), "app");
+    assert!(matches!(sent[..], [(15, _), (9, 1_900..=4_000)]), "{sent:?}");
+}
+
+#[test]
+fn sidecars_are_stopped_last_to_first_in_what_is_left_of_the_pods_grace_period() {
+    if !is_root() {
+        return;
+    }
+    let sidecar = |name: &str| container(name, IGNORES, ", restartPolicy: Always");
+    let keys = format!(
+        "terminationGracePeriodSeconds: 30, initContainers: [{}, {}]",
+        sidecar("first"),
+        sidecar("second")
+    );
+    let pod = pod(&keys, &container("app", IGNORES, ""));
+    let ends =
+        ["app", "first", "second"].map(|name| format!("{{container: web/{name}, cause: grace-period}}"));
+    let desk = Desk::with(
+        "s",
+        &format!(
+            "{pod}\nactions: [{{at: 300ms, delete: {{pod: web, gracePeriodSeconds: 3}}}}]\n{ALL_ENDED}\nexpect: {{terminations: [{}]}}",
+            ends.join(", ")
+        ),
+    );
+    let record = desk.run(&[]).exits(0).record("s");
+    let [app, second, first] = ["app", "second", "first"].map(|name| lives(&record, name)[1].1);
+    // The main container takes all of the grace period; the kubelet leaves everyone after it 2 s.
+    for wait in [second - app, first - second] {
+        assert!((1_900..3_500).contains(&wait), "{app} {second} {first}");
+    }
 }
