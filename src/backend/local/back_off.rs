@@ -22,9 +22,9 @@ struct Restart {
 
 const FIRST: Duration = Duration::from_secs(10);
 /// `MaxContainerBackOff`.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_mins(5);
 /// Twice `MaxContainerBackOff`: what lived for longer is healthy.
-const HEALTHY: Duration = Duration::from_secs(600);
+const HEALTHY: Duration = Duration::from_mins(10);
 
 impl BackOff {
     /// That of a container that has not ended yet; every time in it is multiplied by `scale`.

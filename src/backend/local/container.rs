@@ -337,6 +337,6 @@ async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, pl
         }
     }
     loop {
-        sleep(Duration::from_secs(3600)).await;
+        sleep(Duration::from_hours(1)).await;
     }
 }
