@@ -48,12 +48,12 @@ fn a_failing_scenario_shows_what_was_expected_beside_what_happened_and_the_evide
     if !is_root() {
         return;
     }
-    let ran = Desk::with("wrong", &grows().replace("cause: container-oom", "cause: liveness-probe"))
+    let ran = Desk::with("wrong", &grows().replace("cause: container-oom", "cause: external-kill"))
         .run(&[])
         .exits(1);
     let lines: Vec<&str> = ran.stdout.lines().map(str::trim).collect();
     let expected =
-        lines.iter().position(|line| line.starts_with("expected:") && line.contains("liveness-probe"));
+        lines.iter().position(|line| line.starts_with("expected:") && line.contains("external-kill"));
     let expected = expected.unwrap_or_else(|| panic!("{}", ran.stdout));
     assert!(
         lines[expected + 1].starts_with("actual:") && lines[expected + 1].contains("container-oom"),
