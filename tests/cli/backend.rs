@@ -1,4 +1,5 @@
 //! What a container finds around it on the local backend: each fact by what a real container saw.
 
 mod lives;
+mod probes;
 mod surroundings;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::cgroup::Cgroup;
 use super::helper::Helper;
@@ -300,10 +300,12 @@ async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, pl
             pod.record(Source::Kubelet, Fact::ProbeFailed(failed));
         }
     };
+    // The main process has just been started.
+    let started = Instant::now();
     let grace_ms = |own: Option<u32>| u64::from(own.unwrap_or(pod.spec.grace_seconds)) * 1000;
     if let Some(startup) = &container.startup {
         let failed = each(ProbeKind::Startup, startup.failure_threshold);
-        if probe::watch(&place, startup, true, failed).await.is_err() {
+        if probe::watch(&place, startup, started, true, failed).await.is_err() {
             return StopRequest {
                 reason: StopReason::StartupProbe,
                 grace_ms: grace_ms(startup.grace_seconds),
@@ -315,7 +317,7 @@ async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, pl
     }
     if let Some(liveness) = &container.liveness {
         let failed = each(ProbeKind::Liveness, liveness.failure_threshold);
-        if probe::watch(&place, liveness, false, failed).await.is_err() {
+        if probe::watch(&place, liveness, started, false, failed).await.is_err() {
             return StopRequest {
                 reason: StopReason::LivenessProbe,
                 grace_ms: grace_ms(liveness.grace_seconds),
