@@ -124,9 +124,12 @@ async fn start<'a>(
         );
     };
     let env = expand::environment(&container.env);
+    let command = program::command_of(&container.program, &env);
+    // The runtime's, so arguments cannot name it, and `env` comes after it.
+    let runtime = [("HOSTNAME".to_owned(), pod.name.clone())];
     let process = ProcessSpec {
-        command: program::command_of(&container.program, &env),
-        env,
+        command,
+        env: runtime.into_iter().chain(env).collect(),
         working_dir: container.working_dir.clone(),
         user: container.run_as_user.unwrap_or(program::NOBODY),
         allow_privilege_escalation: container.allow_privilege_escalation,

@@ -49,6 +49,16 @@ fn user_environment_arguments_and_working_directory_are_as_the_scenario_says() {
 }
 
 #[test]
+fn path_and_hostname_are_the_runtimes() {
+    if !is_root() {
+        return;
+    }
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/exit137";
+    assert_eq!(says("echo $PATH $HOSTNAME", ""), format!("{path} web\n"));
+    assert_eq!(says("echo $PATH", ", env: [{name: PATH, value: /bin}]"), "/bin\n");
+}
+
+#[test]
 fn two_replicas_serve_on_the_same_port_and_every_kind_of_probe_reaches_them() {
     if !is_root() {
         return;
