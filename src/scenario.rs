@@ -5,6 +5,7 @@ mod document;
 pub mod expect;
 pub mod pod;
 pub mod problem;
+mod qos;
 mod quantity;
 mod read;
 mod schema;

@@ -1,6 +1,6 @@
 //! The most memory that a scenario can take at once.
 
-use super::{Act, Container, Pod, Program, Role, Scenario};
+use super::{Act, Container, Pod, Program, Scenario};
 
 /// Kernel memory and page tables of a container beside what it is told to take, and as much for a pod's pause process.
 const OVERHEAD: u64 = 2 << 20;
@@ -22,18 +22,13 @@ impl Scenario {
             let highest = self.resizes(pod, container).map(|(memory, _)| memory).max();
             container.limit.map(|limit| limit.max(highest.unwrap_or(0)))
         };
-        let of = |role: Role| {
-            pod.containers.iter().filter(move |container| container.role == role).map(|container| {
-                let taken = match &container.program {
-                    Program::Workload(workload) => workload.bound(),
-                    Program::Command(_) => u64::MAX,
-                };
-                raised(container).map_or(taken, |limit| limit.min(taken)).saturating_add(OVERHEAD)
-            })
-        };
-        let sum = |role: Role| of(role).fold(0, u64::saturating_add);
-        let main = sum(Role::Main).max(of(Role::Init).max().unwrap_or(0));
-        let together = main.saturating_add(sum(Role::Sidecar));
+        let together = pod.at_once(|container| {
+            let taken = match &container.program {
+                Program::Workload(workload) => workload.bound(),
+                Program::Command(_) => u64::MAX,
+            };
+            raised(container).map_or(taken, |limit| limit.min(taken)).saturating_add(OVERHEAD)
+        });
         let containers = u64::try_from(pod.containers.len()).unwrap_or(u64::MAX);
         let limit =
             self.raised_pod_limit(pod).map_or(u64::MAX, |limit| limit.saturating_add(OVERHEAD * containers));

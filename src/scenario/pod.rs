@@ -216,23 +216,13 @@ impl Pod {
         (0..self.replicas).map(|index| format!("{}-{index}", self.name)).collect()
     }
 
-    /// The limit of the pod's cgroup: its own, or the sum where every container has one
-    /// (kubelet `cm/helpers_linux.go:ResourceConfigForPod`; init containers count by their largest).
+    /// The limit of the pod's cgroup: its own, or, where every container has one, what they have at once
+    /// (kubelet `cm/helpers_linux.go:ResourceConfigForPod`).
     pub fn cgroup_limit(&self) -> Option<u64> {
         if self.pod_limit.is_some() {
             return self.pod_limit;
         }
-        let sum = |role: Role| -> Option<u64> {
-            self.containers.iter().filter(|c| c.role == role).map(|c| c.limit).sum()
-        };
-        let sidecars = sum(Role::Sidecar)?;
-        let running = sum(Role::Main)? + sidecars;
-        let init = self
-            .containers
-            .iter()
-            .filter(|c| c.role == Role::Init)
-            .map(|c| c.limit)
-            .collect::<Option<Vec<_>>>()?;
-        Some(running.max(init.into_iter().max().unwrap_or(0) + sidecars))
+        let every_limited = self.containers.iter().all(|container| container.limit.is_some());
+        every_limited.then(|| self.at_once(|container| container.limit.unwrap_or(0)))
     }
 }

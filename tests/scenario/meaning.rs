@@ -1,7 +1,7 @@
 //! What a good scenario means.
 
 use exit137::scenario::{
-    Act, Handler, Program, Requirement, RestartPolicy, Role, RunEvent, Trigger, Until, VolumeKind,
+    Act, Handler, Program, QosClass, Requirement, RestartPolicy, Role, RunEvent, Trigger, Until, VolumeKind,
 };
 
 use super::{APP, around, read};
@@ -178,4 +178,50 @@ fn the_bound_is_the_nodes_budget_or_what_the_pods_can_take_at_most() {
         "actions: [{at: 1s, setLimit: {container: web/app, memory: 100Mi, podToo: true}}]",
     ));
     assert!((100..=108).contains(&raised), "{raised}");
+}
+
+#[test]
+fn an_init_container_adds_to_the_pods_limit_only_what_the_sidecars_before_it_have() {
+    let limit = |init: &str| {
+        let spec = format!(
+            "initContainers: [{init}]\ncontainers: [{{name: app, workload: {{idle: {{}}}}, resources: {{limits: {{memory: 16Mi}}}}}}]"
+        );
+        let scenario = read(&around(&spec, ""));
+        (scenario.pods[0].cgroup_limit().map(|limit| limit >> 20), scenario.bound() >> 20)
+    };
+    let resources = "resources: {limits: {memory: 64Mi}}";
+    let init = format!("{{name: init, command: [sleep, '1'], {resources}}}");
+    let side =
+        "{name: side, restartPolicy: Always, command: [sleep, '1'], resources: {limits: {memory: 32Mi}}}";
+    // Its own overhead, and the pause process's.
+    assert_eq!(limit(&format!("{init}, {side}")), (Some(64), 64 + 2 + 2));
+    assert_eq!(limit(&format!("{side}, {init}")), (Some(96), 96 + 2 * 2 + 2));
+    assert_eq!(limit(side).0, Some(48));
+}
+
+#[test]
+fn the_quality_of_service_is_that_which_kubernetes_sees() {
+    let of = |resources: &str, own: &str| {
+        let container =
+            format!("containers: [{{name: app, command: [sleep, '1'], resources: {{{resources}}}}}]");
+        let scenario = read(&around(&format!("resources: {{{own}}}\n{container}"), "node: {memory: 64Mi}"));
+        let pod = &scenario.pods[0];
+        (pod.qos_class(), pod.shared_request() >> 20)
+    };
+    let both = "cpu: 1, memory: 512Mi";
+    for (resources, own, expected) in [
+        ("", "", (QosClass::BestEffort, 0)),
+        ("requests: {cpu: 0}", "", (QosClass::BestEffort, 0)),
+        ("requests: {cpu: 100m}", "", (QosClass::Burstable, 0)),
+        ("limits: {memory: 64Mi}", "", (QosClass::Burstable, 0)),
+        ("limits: {cpu: 1, memory: 64Mi}", "", (QosClass::Guaranteed, 0)),
+        ("requests: {cpu: 500m}, limits: {cpu: 1, memory: 64Mi}", "", (QosClass::Burstable, 0)),
+        ("", &format!("limits: {{{both}}}"), (QosClass::Guaranteed, 512)),
+        ("", "requests: {memory: 512Mi}", (QosClass::Burstable, 512)),
+        ("requests: {memory: 128Mi}", "requests: {memory: 512Mi}", (QosClass::Burstable, 384)),
+        // What the pod does not request is what its containers do.
+        ("requests: {memory: 128Mi}", &format!("limits: {{{both}}}"), (QosClass::Burstable, 0)),
+    ] {
+        assert_eq!(of(resources, own), expected, "{resources} in a pod of {own}");
+    }
 }

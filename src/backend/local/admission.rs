@@ -27,13 +27,17 @@ impl Room {
 /// Looks at the host. Runs that are alive, `own` excepted, have been promised what they asked for.
 pub fn look(base: &Cgroup, own: &str) -> Room {
     let total = meminfo("MemTotal").unwrap_or(0);
-    let available = meminfo("MemAvailable").unwrap_or(0);
-    let above = ancestors(base).into_iter().filter_map(|directory| left_in(&directory, base.version)).min();
     Room {
-        available: above.map_or(available, |left| left.min(available)),
+        available: available(base).unwrap_or(0),
         reserve: reserve(total),
         promised: lock::live_runs().into_iter().filter(|run| run.name != own).map(|run| run.promised).sum(),
     }
+}
+
+/// The least of MemAvailable and what this cgroup and every one above it has left.
+pub fn available(base: &Cgroup) -> Option<u64> {
+    let left = ancestors(base).into_iter().filter_map(|directory| left_in(&directory, base.version));
+    left.chain(meminfo("MemAvailable")).min()
 }
 
 /// What is never touched of a host with so much memory. Set `EXIT137_RESERVE` (bytes) in a throw-away machine only.
@@ -73,6 +77,18 @@ mod tests {
         let room = Room { available: 10 << 30, reserve: 2 << 30, promised: 3 << 30 };
         assert_eq!(room.free(), 5 << 30);
         assert_eq!(Room { available: 1 << 30, ..room }.free(), 0);
+    }
+
+    #[test]
+    fn no_more_is_available_than_what_a_cgroup_above_has_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("above/run");
+        fs::create_dir_all(&run).unwrap();
+        let above = folder.path().join("above");
+        fs::write(above.join("memory.max"), "4194304\n").unwrap();
+        fs::write(above.join("memory.current"), "3145728\n").unwrap();
+        let cgroup = Cgroup { version: Version::V2, directory: run, path: "/above/run".into() };
+        assert_eq!(available(&cgroup), Some(1 << 20));
     }
 
     #[test]

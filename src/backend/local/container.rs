@@ -119,9 +119,12 @@ async fn start<'a>(
         );
     };
     let env = expand::environment(&container.env);
+    let command = program::command_of(&container.program, &env);
+    // The runtime's, so arguments cannot name it, and `env` comes after it.
+    let runtime = [("HOSTNAME".to_owned(), pod.name.clone())];
     let process = ProcessSpec {
-        command: program::command_of(&container.program, &env),
-        env,
+        command,
+        env: runtime.into_iter().chain(env).collect(),
         working_dir: container.working_dir.clone(),
         user: container.run_as_user.unwrap_or(program::NOBODY),
         allow_privilege_escalation: container.allow_privilege_escalation,
@@ -320,10 +323,12 @@ async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, pl
             pod.record(Source::Kubelet, Fact::ProbeFailed(failed));
         }
     };
+    // The main process has just been started.
+    let started = Instant::now();
     let grace_ms = |own: Option<u32>| u64::from(own.unwrap_or(pod.spec.grace_seconds)) * 1000;
     if let Some(startup) = &container.startup {
         let failed = each(ProbeKind::Startup, startup.failure_threshold);
-        if probe::watch(&place, startup, true, failed).await.is_err() {
+        if probe::watch(&place, startup, started, true, failed).await.is_err() {
             return StopRequest::now(StopReason::StartupProbe, grace_ms(startup.grace_seconds));
         }
     }
@@ -332,7 +337,7 @@ async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, pl
     }
     if let Some(liveness) = &container.liveness {
         let failed = each(ProbeKind::Liveness, liveness.failure_threshold);
-        if probe::watch(&place, liveness, false, failed).await.is_err() {
+        if probe::watch(&place, liveness, started, false, failed).await.is_err() {
             return StopRequest::now(StopReason::LivenessProbe, grace_ms(liveness.grace_seconds));
         }
     }

@@ -27,6 +27,7 @@ struct Spec {
     run: String,
     v2: bool,
     directory: PathBuf,
+    path: String,
     reserve: u64,
 }
 
@@ -44,7 +45,8 @@ impl Guardian {
     /// Starts the guardian of a run.
     pub async fn start(run: &str, cgroup: &Cgroup, reserve: u64) -> Result<Self, BackendError> {
         let v2 = cgroup.version == Version::V2;
-        let spec = Spec { run: run.to_owned(), v2, directory: cgroup.directory.clone(), reserve };
+        let Cgroup { directory, path, .. } = cgroup.clone();
+        let spec = Spec { run: run.to_owned(), v2, directory, path, reserve };
         let doing = |error| BackendError::doing("start the guardian", error);
         let mut helper = Helper::start("__guardian", &spec).await.map_err(doing)?;
         helper.stdout.next_line().await.map_err(doing)?;
@@ -97,7 +99,7 @@ fn guard() -> io::Result<()> {
     io::stdin().lock().read_line(&mut line)?;
     let spec: Spec = serde_json::from_str(&line)?;
     let version = if spec.v2 { Version::V2 } else { Version::V1 };
-    let cgroup = Cgroup { version, directory: spec.directory, path: String::new() };
+    let cgroup = Cgroup { version, directory: spec.directory, path: spec.path };
     say("ready");
     loop {
         let stdin = io::stdin();
@@ -115,7 +117,7 @@ fn guard() -> io::Result<()> {
             }
             return Ok(());
         }
-        let available = admission::meminfo("MemAvailable").unwrap_or(u64::MAX);
+        let available = admission::available(&cgroup).unwrap_or(u64::MAX);
         if available < spec.reserve {
             let outcome = cgroup.kill();
             say(&format!(

@@ -55,18 +55,30 @@ impl Helper {
 
     /// Lets it end, and answers what it said and whether it succeeded.
     pub async fn output(self) -> io::Result<(bool, String)> {
-        let Self { mut child, stdin, mut stdout } = self;
+        let Self { child, stdin, stdout } = self;
         drop(stdin);
-        let mut said = Vec::new();
-        while let Some(line) = stdout.next_line().await? {
+        answer(child, stdout).await
+    }
+
+    /// Waits until it ends by itself, and answers as much. Whoever gives this up closes its standard input, so it ends then.
+    pub async fn output_by_itself(self) -> io::Result<(bool, String)> {
+        let Self { child, stdin, stdout } = self;
+        let answer = answer(child, stdout).await;
+        drop(stdin);
+        answer
+    }
+}
+
+async fn answer(mut child: Child, mut stdout: Lines<BufReader<ChildStdout>>) -> io::Result<(bool, String)> {
+    let mut said = Vec::new();
+    while let Some(line) = stdout.next_line().await? {
+        said.push(line);
+    }
+    if let Some(stderr) = child.stderr.take() {
+        let mut lines = BufReader::new(stderr).lines();
+        while let Some(line) = lines.next_line().await? {
             said.push(line);
         }
-        if let Some(stderr) = child.stderr.take() {
-            let mut lines = BufReader::new(stderr).lines();
-            while let Some(line) = lines.next_line().await? {
-                said.push(line);
-            }
-        }
-        Ok((child.wait().await?.success(), said.join("\n")))
     }
+    Ok((child.wait().await?.success(), said.join("\n")))
 }

@@ -5,33 +5,24 @@ use crate::scenario::{Container, Pod, QosClass, Role};
 /// The pause process's (`defaultSandboxOOMAdj`).
 pub const PAUSE: i32 = -998;
 
-/// A pod's quality of service (`pkg/apis/core/v1/helper/qos/qos.go`).
-pub fn qos_class(pod: &Pod) -> QosClass {
-    let states_nothing = |c: &Container| c.request.is_none() && c.limit.is_none() && !c.cpu_guaranteed;
-    if pod.pod_limit.is_none() && pod.pod_request.is_none() && pod.containers.iter().all(states_nothing) {
-        return QosClass::BestEffort;
-    }
-    let guaranteed = |c: &Container| c.cpu_guaranteed && c.limit.is_some() && c.request == c.limit;
-    if pod.containers.iter().all(guaranteed) { QosClass::Guaranteed } else { QosClass::Burstable }
-}
-
 /// A container's `oom_score_adj` on a node of this capacity.
 pub fn for_container(pod: &Pod, container: &Container, capacity: u64) -> i32 {
     if pod.node_critical {
         return -997;
     }
-    match qos_class(pod) {
+    match pod.qos_class() {
         QosClass::Guaranteed => -997,
         QosClass::BestEffort => 1000,
         QosClass::Burstable => {
-            let own = burstable(container.request.unwrap_or(0), capacity);
+            let share = pod.shared_request();
+            let own = burstable(container.request.unwrap_or(0).saturating_add(share), capacity);
             if container.role != Role::Sidecar {
                 return own;
             }
             // A sidecar is never killed before the containers that it serves.
             let smallest =
                 pod.containers.iter().filter(|c| c.role == Role::Main).map(|c| c.request.unwrap_or(0)).min();
-            own.min(smallest.map_or(own, |request| burstable(request, capacity)))
+            own.min(smallest.map_or(own, |request| burstable(request.saturating_add(share), capacity)))
         }
     }
 }

@@ -35,13 +35,15 @@ pub struct Failure {
 }
 
 /// Probes until it has failed as often as it may; tells each failure. A startup probe ends with `Ok` at its first success.
+/// The initial delay counts from the container's start, however long another probe has held this one back.
 pub async fn watch(
     place: &Place,
     probe: &Probe,
+    started: Instant,
     until_success: bool,
     mut failed: impl FnMut(&Failure),
 ) -> Result<(), Failure> {
-    sleep(Duration::from_secs(probe.initial_delay_seconds.into())).await;
+    sleep_until(started + Duration::from_secs(probe.initial_delay_seconds.into())).await;
     let mut next = Instant::now();
     let (mut failures, mut successes) = (0, 0);
     loop {
@@ -100,7 +102,7 @@ async fn act(place: &Place, handler: &Handler) -> Result<(), String> {
 async fn exec(place: &Place, command: &[String]) -> Result<(), String> {
     let process = ProcessSpec { command: command.to_vec(), ..place.process.clone() };
     let spec = ExecSpec { main_pid: place.main_pid, process };
-    let run = async { Helper::start("__exec", &spec).await?.output().await };
+    let run = async { Helper::start("__exec", &spec).await?.output_by_itself().await };
     match run.await {
         Ok((true, _)) => Ok(()),
         Ok((false, said)) => Err(format!("command failed: {}", said.trim())),

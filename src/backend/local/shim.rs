@@ -7,11 +7,13 @@ use std::fs::File;
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
-use std::process::{Child, ExitCode, Stdio};
+use std::process::{Child, ExitCode, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitpid,
+};
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags};
 
 use super::process::{self, INIT_NAME};
@@ -41,8 +43,11 @@ pub fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// `exit137 __exec`: runs a command in a container and exits as it does.
+/// `exit137 __exec`: runs a command in a container and exits as it does. When its standard input ends, nobody waits for it
+/// any more: its command is killed.
 pub fn exec_main() -> ExitCode {
+    // As the shim: on a node, too, the runtime does both.
+    let _ = rustix::thread::set_name(c"exit137-shim");
     let run = || -> io::Result<i32> {
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line)?;
@@ -50,7 +55,7 @@ pub fn exec_main() -> ExitCode {
         let procs = process::open_procs(&spec.process.cgroup_procs)?;
         let which = process::POD_NAMESPACES | ThreadNameSpaceType::PROCESS_ID;
         process::join(spec.main_pid, which, spec.process.rootless)?;
-        let status = process::command(&spec.process, procs, false)?.status()?;
+        let status = wait_or_kill(&mut process::command(&spec.process, procs, false)?.spawn()?)?;
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         Ok(status.code().or(signal.map(|signal| 128 + signal)).unwrap_or(1))
     };
@@ -61,6 +66,20 @@ pub fn exec_main() -> ExitCode {
             ExitCode::from(126)
         }
     }
+}
+
+/// Waits for a child's end, or for that of our standard input, upon which its whole process group is killed.
+fn wait_or_kill(child: &mut Child) -> io::Result<ExitStatus> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let stdin = io::stdin();
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN), PollFd::new(&stdin, PollFlags::IN)];
+    while poll(&mut fds, None).is_err() {}
+    if fds.first().is_some_and(|child| child.revents().is_empty()) {
+        // It leads a session, and so a group, of its own; not being reaped yet, its PID is still its own.
+        kill_process_group(pid, Signal::KILL)?;
+    }
+    child.wait()
 }
 
 struct Container {

@@ -49,6 +49,16 @@ fn user_environment_arguments_and_working_directory_are_as_the_scenario_says() {
 }
 
 #[test]
+fn path_and_hostname_are_the_runtimes() {
+    if !is_root() {
+        return;
+    }
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/exit137";
+    assert_eq!(says("echo $PATH $HOSTNAME", ""), format!("{path} web\n"));
+    assert_eq!(says("echo $PATH", ", env: [{name: PATH, value: /bin}]"), "/bin\n");
+}
+
+#[test]
 fn two_replicas_serve_on_the_same_port_and_every_kind_of_probe_reaches_them() {
     if !is_root() {
         return;
@@ -167,6 +177,9 @@ fn limits_and_scores_are_those_that_the_kubelet_would_set() {
         pod("some", &[container("a", "limits: {memory: 24Mi}"), container("b", "requests: {memory: 64Mi}")]),
         pod("guaranteed", &[container("a", "limits: {memory: 24Mi, cpu: 100m}")]),
         pod("besteffort", &[container("a", "")]),
+        pod("cpu-only", &[container("a", "requests: {cpu: 100m}")]),
+        "{name: whole, spec: {resources: {limits: {memory: 32Mi, cpu: 1}}, containers: [{name: a, workload: {idle: {}}}]}}".into(),
+        "{name: shared, spec: {resources: {requests: {memory: 512Mi}}, containers: [{name: a, workload: {idle: {}}}]}}".into(),
     ];
     let desk = Desk::with(
         "s",
@@ -202,8 +215,10 @@ fn limits_and_scores_are_those_that_the_kubelet_would_set() {
     };
     // 1000 - 1000 * request / capacity; a limit without a request is the request too.
     assert_eq!((score("all", "a"), score("all", "b"), score("some", "b")), (977, 985, 938));
-    assert_eq!(score("besteffort", "a"), 1000);
-    assert!([-997, 0].contains(&score("guaranteed", "a")), "{}", score("guaranteed", "a"));
+    assert_eq!((score("besteffort", "a"), score("cpu-only", "a"), score("shared", "a")), (1000, 999, 500));
+    for pod in ["guaranteed", "whole"] {
+        assert!([-997, 0].contains(&score(pod, "a")), "{pod}: {}", score(pod, "a"));
+    }
     if score("guaranteed", "a") == 0 {
         let notes = ran.trial("s")["notes"].to_string();
         assert!(notes.contains("oom_score_adj"), "that it could not be set is not said: {notes}");
