@@ -134,7 +134,7 @@ pub(super) const SECURITY: Table = &[
     ("procMount", PRIVILEGES),
     (
         "readOnlyRootFilesystem",
-        WithoutEffect("containers see the host's files, which they cannot write, here"),
+        WithoutEffect("containers see the host's own files here, which user 65534 cannot write and root can"),
     ),
     ("runAsGroup", PRIVILEGES),
     ("runAsNonRoot", PRIVILEGES),
