@@ -484,3 +484,17 @@ fn no_lowered_limit_ever_killed_on_cgroup_v1() {
     }));
     assert_eq!(only(&findings).cause, Cause::ContainerOom);
 }
+
+#[test]
+fn a_userspace_oom_killer_is_told_by_its_name_from_other_senders() {
+    let by = |comm: &str| {
+        judge(&played(2, |s, run| {
+            let sender = s.pid();
+            s.kill((sender, comm), run.pid);
+            s.end(run, KILLED);
+        }))
+    };
+    let findings = by("systemd-oomd");
+    assert_eq!((only(&findings).cause, only(&findings).confidence), (Cause::UserspaceOom, Confidence::High));
+    assert_eq!(only(&by("bash")).cause, Cause::ExternalKill);
+}

@@ -11,6 +11,9 @@ use crate::evidence::{End, Source};
 /// (`posix-cpu-timers.c:check_process_timers`), and wait status comes with what tearing it down took.
 const CPU_SLACK_MS: u64 = 1_000;
 
+/// Programs that kill for want of memory without the kernel's doing, by the names that the kernel keeps of them (15 bytes).
+const USERSPACE_KILLERS: [&str; 4] = ["systemd-oomd", "earlyoom", "nohang", "oomd"];
+
 /// A process other than the runtime sent it.
 pub(in crate::diagnosis) fn external(case: &Case<'_>) -> Option<Attribution> {
     let sigkill = case.sigkill.filter(|seen| seen.fact.code <= 0)?;
@@ -20,9 +23,15 @@ pub(in crate::diagnosis) fn external(case: &Case<'_>) -> Option<Attribution> {
     let known = case.start.is_some_and(|start| start.fact.runtime_pid.is_some());
     let confidence = if known { Confidence::Certain } else { Confidence::High };
     let fact = &sigkill.fact;
+    // Anybody can take such a name, so it is never more than high.
+    let (cause, confidence, what) = if USERSPACE_KILLERS.contains(&fact.sender_comm.as_str()) {
+        (Cause::UserspaceOom, confidence.min(Confidence::High), ", a userspace OOM killer,")
+    } else {
+        (Cause::ExternalKill, confidence, "")
+    };
     let explanation =
-        format!("{} (PID {}) sent SIGKILL to its main process.", fact.sender_comm, fact.sender_pid);
-    let mut found = case.attribute(Cause::ExternalKill, None, confidence, explanation);
+        format!("{} (PID {}){what} sent SIGKILL to its main process.", fact.sender_comm, fact.sender_pid);
+    let mut found = case.attribute(cause, None, confidence, explanation);
     found.sender = case.sender();
     found.evidence.push(sigkill.sequence);
     Some(found)
