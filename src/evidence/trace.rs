@@ -29,6 +29,13 @@ pub enum TraceEvent {
         /// The new process or thread.
         child: u32,
     },
+    /// `task:task_rename`: at exec, or by itself.
+    Rename {
+        /// Who.
+        pid: u32,
+        /// What it is called from now on.
+        comm: String,
+    },
 }
 
 /// How many events `CPU:1 [LOST 12 EVENTS]` says were overwritten.
@@ -39,7 +46,7 @@ pub fn parse_lost(line: &str) -> Option<u64> {
 
 /// Reads a line of one of the events that we ask for.
 pub fn parse_line(line: &str) -> Option<TraceLine> {
-    let (name, at) = ["signal_generate", "mark_victim", "sched_process_fork"]
+    let (name, at) = ["signal_generate", "mark_victim", "sched_process_fork", "task_rename"]
         .iter()
         .filter_map(|name| line.find(&format!(": {name}: ")).map(|at| (*name, at)))
         .min_by_key(|(_, at)| *at)?;
@@ -51,6 +58,7 @@ pub fn parse_line(line: &str) -> Option<TraceLine> {
     let event = match name {
         "signal_generate" => TraceEvent::Signal(parse_signal(body, comm.trim_start(), pid.parse().ok()?)?),
         "mark_victim" => TraceEvent::Victim(parse_victim(body)?),
+        "task_rename" => TraceEvent::Rename { pid: pid.parse().ok()?, comm: parse_rename(body)? },
         _ => parse_fork(body)?,
     };
     Some(TraceLine { moment: parse_stamp(stamp)?, event })
@@ -100,13 +108,19 @@ fn parse_fork(body: &str) -> Option<TraceEvent> {
     Some(TraceEvent::Fork { parent: parent.parse().ok()?, child: child.parse().ok()? })
 }
 
+/// `oldcomm=a newcomm=b oom_score_adj=0`, before Linux 6.14 with the PID in front (`include/trace/events/task.h`)
+fn parse_rename(body: &str) -> Option<String> {
+    let (rest, _) = body.rsplit_once(" oom_score_adj=")?;
+    Some(rest.rsplit_once(" newcomm=")?.1.to_owned())
+}
+
 impl TraceEvent {
     /// The fact that it states by itself; a fork states one only together with whose process forked.
     pub fn into_fact(self) -> Option<Fact> {
         match self {
             Self::Signal(signal) => Some(Fact::Signal(signal)),
             Self::Victim(victim) => Some(Fact::Victim(victim)),
-            Self::Fork { .. } => None,
+            Self::Fork { .. } | Self::Rename { .. } => None,
         }
     }
 }
@@ -115,6 +129,16 @@ impl TraceEvent {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_rename_names_the_process_on_older_and_newer_kernels() {
+        let of = |body: &str| {
+            parse_line(&format!("  a b-7  [001] ..... 1.000001: task_rename: {body}")).unwrap().event
+        };
+        let renamed = TraceEvent::Rename { pid: 7, comm: "exit137-action".into() };
+        assert_eq!(of("oldcomm=a b newcomm=exit137-action oom_score_adj=0"), renamed);
+        assert_eq!(of("pid=7 oldcomm=a b newcomm=exit137-action oom_score_adj=-998"), renamed);
+    }
 
     #[test]
     fn a_signal_names_sender_and_receiver() {

@@ -1,5 +1,6 @@
 //! Tracepoints, read from a trace instance of our own on a mount that nobody sees.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -30,7 +31,13 @@ struct Reader {
     pending: Vec<u8>,
     read_before: u64,
     hub: Arc<Hub>,
+    /// What processes last called themselves. The kernel prints an event's process by a cache that it does not always
+    /// keep up (`trace_sched_switch.c:trace_save_cmdline` only tries its lock), so a short-lived sender has an old name or none.
+    names: HashMap<u32, String>,
 }
+
+/// So many names are kept; who sends a SIGKILL has mostly just been named.
+const NAMES: usize = 4096;
 
 /// What each event is set to: its filter, where it has one.
 const EVENTS: [(&str, &str); 3] = [
@@ -88,9 +95,14 @@ impl Tracepoints {
             }
             set(&format!("events/{event}/enable"), "1")?;
         }
+        // Without it the names are the kernel's cache's.
+        if let Err(error) = set("events/task/task_rename/enable", "1") {
+            tracing::info!(%error, "names of processes are not followed");
+        }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let pipe = openat(&root, format!("{path}/trace_pipe"), flags, Mode::empty())?;
-        let mut reader = Reader { pipe, pending: Vec::new(), read_before: clock::boot_ns(), hub };
+        let mut reader =
+            Reader { pipe, pending: Vec::new(), read_before: clock::boot_ns(), hub, names: HashMap::new() };
         let bell = Arc::clone(&tracepoints.drain);
         tracepoints.thread =
             Some(std::thread::Builder::new().name("exit137-trace".into()).spawn(move || {
@@ -170,16 +182,38 @@ impl Reader {
         self.pending = pending;
     }
 
-    fn take(&self, line: &str) {
+    /// Follows names, and gives a signal's sender its own.
+    fn name(&mut self, event: &mut TraceEvent) {
+        match event {
+            TraceEvent::Rename { pid, comm } => {
+                if self.names.len() >= NAMES {
+                    self.names.clear();
+                }
+                self.names.insert(*pid, comm.clone());
+            }
+            // The PID may have been another's before.
+            TraceEvent::Fork { child, .. } => drop(self.names.remove(child)),
+            TraceEvent::Signal(signal) => {
+                if let Some(name) = self.names.get(&signal.sender_pid) {
+                    signal.sender_comm.clone_from(name);
+                }
+            }
+            TraceEvent::Victim(_) => {}
+        }
+    }
+
+    fn take(&mut self, line: &str) {
         if let Some(lost) = trace::parse_lost(line) {
             let at = Moment::between(self.read_before, clock::boot_ns());
             let gap = Fact::Source(SourceState::Gap { of: Source::Trace, lost });
             self.hub.each(|subscriber| subscriber.recorder.record(Source::Trace, at, None, gap.clone()));
             return;
         }
-        let Some(trace::TraceLine { moment, event }) = trace::parse_line(line) else { return };
+        let Some(trace::TraceLine { moment, mut event }) = trace::parse_line(line) else { return };
+        self.name(&mut event);
         self.hub.each(|subscriber| match &event {
             TraceEvent::Fork { parent, child } => subscriber.forked(Source::Trace, moment, *parent, *child),
+            TraceEvent::Rename { .. } => {}
             // Somebody else's SIGTERMs are nobody's business here.
             TraceEvent::Signal(signal)
                 if signal.signal != 9 && subscriber.whose(signal.target_pid).is_none() => {}
