@@ -78,11 +78,6 @@ impl Artifacts {
         make(&folder)?;
         Ok(folder)
     }
-
-    /// Writes a file of the run.
-    pub fn write(&self, name: &str, text: &str) -> io::Result<()> {
-        write_whole(&self.folder.join(name), text)
-    }
 }
 
 /// Writes a file whole or not at all. What is there and is no plain file (`/dev/stdout`) is written to, not replaced.
@@ -90,20 +85,22 @@ pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return fs::write(path, text);
     }
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder_of(path))?;
     file.write_all(text.as_bytes())?;
     file.persist(path)?;
     Ok(())
 }
 
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Why no file can be written there, found out before a run rather than after it.
 pub fn unwritable(path: &Path) -> Option<String> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
         return None;
     }
-    let why = tempfile::NamedTempFile::new_in(folder).err().map(|error| error.to_string());
+    let why = tempfile::NamedTempFile::new_in(folder_of(path)).err().map(|error| error.to_string());
     let why = why.or_else(|| path.is_dir().then(|| "it is a folder".to_owned()));
     why.map(|why| format!("cannot write {}: {why}", path.display()))
 }

@@ -70,10 +70,13 @@ async fn execute(
     selected: &[Loaded],
     artifacts: &Artifacts,
 ) -> Result<(Vec<Reported>, Vec<ExitStatus>), String> {
-    let (runnable, skipped): (Vec<&Loaded>, Vec<&Loaded>) =
-        selected.iter().partition(|loaded| environment::lack(&loaded.scenario).is_none());
-    let mut reports: Vec<Reported> =
-        skipped.into_iter().map(|loaded| skip(loaded, args.no_skips, artifacts)).collect::<Result<_, _>>()?;
+    let (mut runnable, mut reports) = (Vec::new(), Vec::new());
+    for loaded in selected {
+        match environment::lack(&loaded.scenario) {
+            Some(why) => reports.push(skip(loaded, why, args.no_skips, artifacts)?),
+            None => runnable.push(loaded),
+        }
+    }
     let mut statuses = Vec::new();
     if !runnable.is_empty() {
         let jobs = usize::try_from(args.jobs).unwrap_or(usize::MAX);
@@ -98,8 +101,7 @@ async fn execute(
 }
 
 /// Keeps that a scenario is not run, so that the run's folder tells it too.
-fn skip(loaded: &Loaded, fails: bool, artifacts: &Artifacts) -> Result<Reported, String> {
-    let why = environment::lack(&loaded.scenario).unwrap_or_default();
+fn skip(loaded: &Loaded, why: String, fails: bool, artifacts: &Artifacts) -> Result<Reported, String> {
     let skip = Skip { why: why.clone(), fails };
     let folder = artifacts.scenario(&loaded.scenario.name, &loaded.text);
     folder.and_then(|folder| Artifacts::skip(&folder, &skip)).map_err(|error| error.to_string())?;

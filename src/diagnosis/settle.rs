@@ -130,9 +130,6 @@ fn starts(runs: &BTreeSet<&ContainerRef>) -> Vec<(ContainerRef, u32)> {
 /// Things worth a line that change no cause.
 fn notes(timeline: &Timeline, kills: &[Kill], runs: &BTreeSet<&ContainerRef>) -> Vec<String> {
     let mut notes = Vec::new();
-    for (container, failed) in &timeline.failures {
-        notes.push(format!("{container} could not be started: {}", failed.fact.message));
-    }
     for limit in timeline.limits.iter() {
         if let Some(why) = &limit.fact.refused {
             let raised = limit.fact.from.is_some_and(|from| from < limit.fact.to);
