@@ -1,5 +1,6 @@
 //! Where pods run. A backend owns its sources: the runner wires no observer itself.
 
+pub mod kubernetes;
 pub mod local;
 
 /// Why a backend cannot go on. The text says what, where and what to do.

@@ -1,5 +1,6 @@
 //! What was seen: facts, each with its source and its moment, and the texts and files they are read from.
 
+pub mod cluster;
 pub mod fact;
 pub mod kmsg;
 pub mod memcg;
@@ -9,6 +10,7 @@ pub mod record;
 pub mod sample;
 pub mod trace;
 
+pub use cluster::{ClusterFacts, Invented, NodeFacts, Noted, PodSeen, PodStopping};
 pub use fact::{
     ActionDone, CgroupMade, CgroupOwner, ContainerEnded, ContainerRef, ContainerStarted, Counters, End,
     Ending, Fact, HostFacts, KernelKilled, LimitChanged, OomDomain, OomSummary, ProbeFailed, ProbeKind,

@@ -136,7 +136,11 @@ impl MemorySummaries {
             | Fact::Signal(_)
             | Fact::Victim(_)
             | Fact::Finished(_)
-            | Fact::OomNotified { .. } => {}
+            | Fact::OomNotified { .. }
+            | Fact::Cluster(_)
+            | Fact::Pod(_)
+            | Fact::PodStopping(_)
+            | Fact::Noted(_) => {}
         }
     }
 

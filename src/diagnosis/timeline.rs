@@ -6,9 +6,9 @@ use super::counters::CounterLog;
 use super::sources::SourceLog;
 use super::{Missing, SourceHealth, Stamped};
 use crate::evidence::{
-    ActionDone, CgroupMade, CgroupOwner, ContainerEnded, ContainerRef, ContainerStarted, Fact, HostFacts,
-    KernelKilled, LimitChanged, Moment, Observation, OomSummary, ProbeFailed, ProcessSeen, SignalSent,
-    Source, StartFailed, StopReason, Stopping, VictimMarked,
+    ActionDone, CgroupMade, CgroupOwner, ClusterFacts, ContainerEnded, ContainerRef, ContainerStarted, Fact,
+    HostFacts, KernelKilled, LimitChanged, Moment, Observation, OomSummary, PodSeen, PodStopping,
+    ProbeFailed, ProcessSeen, SignalSent, Source, StartFailed, StopReason, Stopping, VictimMarked,
 };
 
 /// Nanoseconds in a millisecond.
@@ -65,6 +65,9 @@ impl<T> Log<T> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timeline {
     pub(super) host: Option<HostFacts>,
+    pub(super) cluster: Option<ClusterFacts>,
+    pub(super) pods: Log<PodSeen>,
+    pub(super) pod_stops: Log<PodStopping>,
     pub(super) sources: BTreeMap<Source, SourceLog>,
     pub(super) cgroups: BTreeMap<String, Seen<CgroupMade>>,
     pub(super) starts: BTreeMap<ContainerRef, Seen<ContainerStarted>>,
@@ -93,7 +96,10 @@ impl Timeline {
         match &seen.fact {
             Fact::Host(host) => self.host = Some(host.clone()),
             Fact::Source(state) => self.sources.entry(state.of()).or_default().state(seen.moment, state),
-            Fact::WallClock { .. } | Fact::KernelLogClock { .. } | Fact::Finished(_) => {}
+            Fact::Cluster(cluster) => self.cluster = Some(cluster.clone()),
+            Fact::Pod(pod) => self.pods.insert(with(seen, pod)),
+            Fact::PodStopping(stop) => self.pod_stops.insert(with(seen, stop)),
+            Fact::WallClock { .. } | Fact::KernelLogClock { .. } | Fact::Noted(_) | Fact::Finished(_) => {}
             Fact::Cgroup(made) => keep_first(&mut self.cgroups, made.path.clone(), with(seen, made)),
             Fact::Started(start) => keep_first(&mut self.starts, start.container.clone(), with(seen, start)),
             Fact::StartFailed(failed) => {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Source;
+use super::cluster::{ClusterFacts, Invented, Noted, PodSeen, PodStopping};
 
 /// A container, and which of its runs (0 is the first, then one more per restart).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -87,6 +88,15 @@ pub enum Fact {
     Signal(SignalSent),
     /// Tracepoint `oom:mark_victim`.
     Victim(VictimMarked),
+
+    /// The cluster that the scenario runs on.
+    Cluster(ClusterFacts),
+    /// A pod of the scenario is known to the API server.
+    Pod(PodSeen),
+    /// It was decided that a pod is to stop.
+    PodStopping(PodStopping),
+    /// An event of the API that is only kept.
+    Noted(Noted),
 
     /// The run of the scenario is over: the record's last fact. Without it the harness died before it could say so.
     Finished(Ending),
@@ -220,6 +230,9 @@ pub struct CgroupMade {
 pub struct ContainerStarted {
     /// Which one.
     pub container: ContainerRef,
+    /// The runtime's ID of this run of it, on a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The main process's PID in the initial PID namespace, where it is known.
     pub pid: Option<u32>,
     /// The PID of the program that starts, signals and reaps it for us (the shim).
@@ -277,6 +290,9 @@ pub struct ContainerEnded {
     pub end: End,
     /// The `reason` that Kubernetes gives, on a cluster.
     pub reason: Option<String>,
+    /// Whether the kubelet made this end up, and on what occasion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invented: Option<Invented>,
     /// CPU time that it and its reaped children used, in milliseconds.
     pub cpu_ms: Option<u64>,
 }
@@ -325,8 +341,26 @@ pub enum StopReason {
     LivenessProbe,
     /// The startup probe failed too often.
     StartupProbe,
-    /// The scenario deleted the pod.
+    /// The pod was deleted.
     Delete,
+    /// The pod was evicted through the API, as `kubectl drain` does.
+    Drain,
+    /// The pod did not tolerate a taint of its node.
+    Taint,
+    /// A pod of higher priority needed the room: the scheduler's preemption, or the kubelet's for a critical pod.
+    Preemption,
+    /// The kubelet evicted the pod under pressure on its node.
+    Eviction,
+    /// `activeDeadlineSeconds` was over.
+    Deadline,
+    /// The node is shut down.
+    NodeShutdown,
+    /// The container itself is to be restarted: its definition or its resources have changed.
+    Restart,
+    /// The postStart hook failed.
+    PostStartHook,
+    /// The kubelet stops it with its pod; why, others say.
+    WithPod,
     /// The pod's main containers are done, so its sidecars are stopped.
     PodCompleted,
     /// The run is over: what is left is torn down. Ends from here on are not the scenario's.

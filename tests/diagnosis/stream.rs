@@ -164,6 +164,7 @@ impl Stream {
     pub fn start_instance(&mut self, pod: &str, container: &str, instance: u32, plan: Plan) -> Run {
         let run = self.make(pod, container, instance, plan);
         let fact = Fact::Started(ContainerStarted {
+            id: None,
             container: run.container.clone(),
             pid: Some(run.pid),
             runtime_pid: Some(run.runtime),
@@ -389,7 +390,8 @@ impl Stream {
 
     pub fn end_with_cpu(&mut self, run: &Run, end: End, cpu_ms: Option<u64>) {
         self.wait(16);
-        let ended = ContainerEnded { container: run.container.clone(), end, reason: None, cpu_ms };
+        let ended =
+            ContainerEnded { container: run.container.clone(), end, reason: None, invented: None, cpu_ms };
         self.see(Source::Runtime, Fact::Ended(ended));
         self.wait(5);
         self.last(&run.path());

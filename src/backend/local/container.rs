@@ -149,6 +149,7 @@ async fn start<'a>(
         Ok(Some(Report::Started { pid, at, oom_score_adj })) => {
             let fact = ContainerStarted {
                 container: which.clone(),
+                id: None,
                 pid: pod.initial_pid_namespace.then_some(pid),
                 runtime_pid: helper.child.id().filter(|_| pod.initial_pid_namespace),
                 request: container.request,
@@ -254,13 +255,7 @@ impl Running<'_> {
         let least = if reason == StopReason::TearDown { Duration::ZERO } else { LEAST_GRACE };
         let grace_ms = grace_ms.max(u64::try_from(least.as_millis()).unwrap_or(u64::MAX));
         // What the kubelet's part decides is the scenario's; when the run is over is exit137's own affair.
-        let source = match reason {
-            StopReason::TearDown => Source::Harness,
-            StopReason::LivenessProbe
-            | StopReason::StartupProbe
-            | StopReason::Delete
-            | StopReason::PodCompleted => Source::Kubelet,
-        };
+        let source = if reason == StopReason::TearDown { Source::Harness } else { Source::Kubelet };
         self.pod.record(source, Fact::Stopping(Stopping { container: self.which.clone(), reason, grace_ms }));
     }
 
@@ -274,7 +269,13 @@ impl Running<'_> {
         while self.end.is_none() {
             match self.helper.hear::<Report>().await {
                 Ok(Some(Report::Ended { end, at, cpu_ms })) => {
-                    let ended = ContainerEnded { container: self.which.clone(), end, reason: None, cpu_ms };
+                    let ended = ContainerEnded {
+                        container: self.which.clone(),
+                        end,
+                        reason: None,
+                        invented: None,
+                        cpu_ms,
+                    };
                     self.pod.recorder.record(Source::Runtime, at, None, Fact::Ended(ended));
                     self.end = Some(end);
                 }

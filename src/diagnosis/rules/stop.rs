@@ -16,7 +16,15 @@ pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
         StopReason::LivenessProbe => (Cause::LivenessProbe, None),
         StopReason::StartupProbe => (Cause::StartupProbe, None),
         StopReason::Delete => (Cause::GracePeriod, Some(Detail::Delete)),
-        StopReason::PodCompleted => (Cause::GracePeriod, None),
+        StopReason::Drain => (Cause::GracePeriod, Some(Detail::Drain)),
+        StopReason::Taint => (Cause::GracePeriod, Some(Detail::Taint)),
+        StopReason::PodCompleted | StopReason::Restart | StopReason::PostStartHook | StopReason::WithPod => {
+            (Cause::GracePeriod, None)
+        }
+        StopReason::Preemption => (Cause::Preemption, None),
+        StopReason::Eviction => (Cause::Eviction, None),
+        StopReason::Deadline => (Cause::Deadline, None),
+        StopReason::NodeShutdown => (Cause::NodeShutdown, None),
         StopReason::TearDown => return None,
     };
     let why = why_stopped(stop.fact.reason);
@@ -69,7 +77,18 @@ fn failures(case: &Case<'_>, stop: &Seen<Stopping>) -> Vec<u64> {
     let probe = match stop.fact.reason {
         StopReason::LivenessProbe => ProbeKind::Liveness,
         StopReason::StartupProbe => ProbeKind::Startup,
-        StopReason::Delete | StopReason::PodCompleted | StopReason::TearDown => return Vec::new(),
+        StopReason::Delete
+        | StopReason::Drain
+        | StopReason::Taint
+        | StopReason::Preemption
+        | StopReason::Eviction
+        | StopReason::Deadline
+        | StopReason::NodeShutdown
+        | StopReason::Restart
+        | StopReason::PostStartHook
+        | StopReason::WithPod
+        | StopReason::PodCompleted
+        | StopReason::TearDown => return Vec::new(),
     };
     let seen = case.timeline.probes.iter().filter(|seen| {
         seen.fact.container == *case.container

@@ -72,8 +72,20 @@ impl Happenings {
             Fact::Stopping(stopping) => Some(Happening::Stopping {
                 container: stopping.container.clone(),
                 for_good: match stopping.reason {
-                    StopReason::LivenessProbe | StopReason::StartupProbe => false,
-                    StopReason::Delete | StopReason::PodCompleted | StopReason::TearDown => true,
+                    StopReason::LivenessProbe
+                    | StopReason::StartupProbe
+                    | StopReason::Restart
+                    | StopReason::PostStartHook => false,
+                    StopReason::Delete
+                    | StopReason::Drain
+                    | StopReason::Taint
+                    | StopReason::Preemption
+                    | StopReason::Eviction
+                    | StopReason::Deadline
+                    | StopReason::NodeShutdown
+                    | StopReason::WithPod
+                    | StopReason::PodCompleted
+                    | StopReason::TearDown => true,
                 },
             }),
             Fact::Victim(victim) => self.victim(victim.pid),
@@ -96,6 +108,10 @@ impl Happenings {
             | Fact::OomSummary(_)
             | Fact::OomGroup { .. }
             | Fact::Signal(_)
+            | Fact::Cluster(_)
+            | Fact::Pod(_)
+            | Fact::PodStopping(_)
+            | Fact::Noted(_)
             | Fact::Finished(_)
             | Fact::OomNotified { .. } => None,
         }
