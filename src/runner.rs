@@ -9,11 +9,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::backend::local::{LocalBackend, RunningScenario};
+use crate::backend::{Backend, Running};
 use crate::clock;
 use crate::diagnosis::Diagnosis;
-use crate::evidence::{CgroupOwner, Ending, Fact, HostFacts, Observation, Source, SourceState};
-use crate::observe::{Observers, Watch};
+use crate::evidence::{CgroupOwner, Ending, Fact, Observation, Source};
 use crate::recorder::Recorder;
 use crate::scenario::{RunEvent, Scenario, Trigger, Until};
 use lifecycle::{Event, Happening, Happenings, Lifecycle, Operation};
@@ -30,25 +29,24 @@ pub struct Outcome {
 }
 
 /// What every scenario of a run shares.
-#[derive(Clone, Debug)]
-pub struct Shared {
+#[derive(Debug)]
+pub struct Shared<B> {
     /// Where pods run.
-    pub backend: Arc<LocalBackend>,
-    /// The host's observers.
-    pub observers: Arc<Observers>,
-    /// What this host is.
-    pub host: HostFacts,
+    pub backend: Arc<B>,
     /// True once the run is to end.
     pub interrupted: watch::Receiver<bool>,
 }
 
+/// What a cgroup held when it was last looked at.
+pub type Usage<'a> = &'a dyn Fn(&str) -> Option<u64>;
+
 /// Runs a scenario once, under a name that no other trial of the run has. Its record and samples go into `folder`; `heard` is told of each observation.
-pub async fn run(
+pub async fn run<B: Backend>(
     scenario: &Scenario,
     trial: &str,
-    shared: &Shared,
+    shared: &Shared<B>,
     folder: &Path,
-    heard: impl Fn(&Observation, &Watch) + Send,
+    heard: impl Fn(&Observation, Usage<'_>) + Send,
 ) -> Outcome {
     match Driver::new(scenario, trial, shared, folder) {
         Ok(driver) => driver.drive(heard).await,
@@ -69,51 +67,43 @@ enum Done {
     MemoryReached(Happening),
 }
 
-struct Driver<'a> {
+struct Driver<'a, B: Backend> {
     scenario: &'a Scenario,
     trial: &'a str,
     folder: PathBuf,
-    shared: &'a Shared,
+    shared: &'a Shared<B>,
     recorder: Recorder,
-    watch: Watch,
     observations: mpsc::UnboundedReceiver<Observation>,
     lifecycle: Lifecycle,
     happenings: Happenings,
     diagnosis: Diagnosis,
     began: u64,
     wake: u64,
-    running: watch::Receiver<Option<Arc<RunningScenario>>>,
+    running: watch::Receiver<Option<Arc<B::Running>>>,
     done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
     tasks: JoinSet<()>,
     left_behind: Vec<String>,
 }
 
-impl<'a> Driver<'a> {
+impl<'a, B: Backend> Driver<'a, B> {
     fn new(
         scenario: &'a Scenario,
         trial: &'a str,
-        shared: &'a Shared,
+        shared: &'a Shared<B>,
         folder: &Path,
     ) -> std::io::Result<Self> {
         let (listener, observations) = mpsc::unbounded_channel();
-        let recorder = Recorder::create(&folder.join("record.jsonl"), &shared.host.boot_id, listener)?;
-        let mut host = shared.host.clone();
+        let mut host = shared.backend.host();
+        let recorder = Recorder::create(&folder.join("record.jsonl"), &host.boot_id, listener)?;
         host.scenario.clone_from(&scenario.name);
         host.scenario_hash.clone_from(&scenario.hash);
         recorder.now(Source::Harness, Fact::Host(host));
-        // What these two see is recorded by the backend itself, for as long as it lives.
-        for of in [Source::Runtime, Source::Kubelet] {
-            recorder.now(of, Fact::Source(SourceState::Present { of }));
-        }
-        let watch = shared.observers.watch(recorder.clone(), folder.join("samples.csv"))?;
-        std::fs::create_dir(folder.join("logs"))?;
         Ok(Self {
             scenario,
             trial,
             folder: folder.to_path_buf(),
             shared,
             recorder,
-            watch,
             observations,
             lifecycle: Lifecycle::new(scenario),
             happenings: Happenings::default(),
@@ -127,7 +117,7 @@ impl<'a> Driver<'a> {
         })
     }
 
-    async fn drive(mut self, heard: impl Fn(&Observation, &Watch) + Send) -> Outcome {
+    async fn drive(mut self, heard: impl Fn(&Observation, Usage<'_>) + Send) -> Outcome {
         let mut interrupted = self.shared.interrupted.clone();
         // Told once: an interruption stays true, and would be all that is ever heard of from then on.
         let mut told = false;
@@ -147,7 +137,7 @@ impl<'a> Driver<'a> {
                 }
                 Some(done) = self.done.1.recv() => self.take(done),
                 Some(observation) = self.observations.recv() => {
-                    heard(&observation, &self.watch);
+                    heard(&observation, &|cgroup| self.usage(cgroup));
                     self.hear(&observation)
                 }
                 () = tokio::time::sleep(wake) => self.next(Event::Tick),
@@ -157,6 +147,10 @@ impl<'a> Driver<'a> {
 
     fn now(&self) -> u64 {
         (clock::boot_ns() - self.began) / 1_000_000
+    }
+
+    fn usage(&self, cgroup: &str) -> Option<u64> {
+        self.running.borrow().as_ref()?.latest_usage(cgroup)
     }
 
     fn next(&mut self, event: Event) -> Vec<Operation> {
@@ -178,12 +172,11 @@ impl<'a> Driver<'a> {
     fn start(&mut self) {
         let (backend, scenario, trial) =
             (Arc::clone(&self.shared.backend), self.scenario.clone(), self.trial.to_owned());
-        let (recorder, watch, done) = (self.recorder.clone(), self.watch.clone(), self.done.0.clone());
-        let logs = self.folder.join("logs");
+        let (recorder, done, folder) = (self.recorder.clone(), self.done.0.clone(), self.folder.clone());
         let (started, wait) = watch::channel(None);
         self.running = wait;
         self.tasks.spawn(async move {
-            let outcome = backend.begin(&scenario, &trial, recorder, watch, &logs);
+            let outcome = backend.begin(&scenario, &trial, recorder, &folder);
             let outcome = match outcome {
                 Ok(running) => {
                     let running = Arc::new(running);
@@ -217,7 +210,7 @@ impl<'a> Driver<'a> {
     }
 }
 
-impl Driver<'_> {
+impl<B: Backend> Driver<'_, B> {
     /// What a task has come to.
     fn take(&mut self, done: Done) -> Vec<Operation> {
         match done {
@@ -236,8 +229,10 @@ impl Driver<'_> {
         if let Fact::Cgroup(made) = &observation.fact
             && let CgroupOwner::Container(container) = &made.owner
         {
+            let running = self.running.borrow().clone();
             for bytes in self.awaited_sizes(&container.pod, &container.container) {
-                let reached = self.watch.on_usage(&made.path, bytes);
+                let Some(running) = &running else { continue };
+                let reached = running.on_usage(&made.path, bytes);
                 let happening = Happening::MemoryReached { container: container.clone(), bytes };
                 let done = self.done.0.clone();
                 self.tasks.spawn(async move {
@@ -283,18 +278,17 @@ impl Driver<'_> {
     }
 
     /// Hears what is still on its way, then lets the observers go.
-    async fn finish(mut self, mut ending: Ending, heard: impl Fn(&Observation, &Watch) + Send) -> Outcome {
+    async fn finish(mut self, mut ending: Ending, heard: impl Fn(&Observation, Usage<'_>) + Send) -> Outcome {
         self.tasks.abort_all();
-        let watch = self.watch.clone();
-        if tokio::task::spawn_blocking(move || watch.finish()).await.is_err() {
-            ending = Ending::Failed { why: "the observers died while they were finishing".into() };
-        }
-        for of in [Source::Runtime, Source::Kubelet] {
-            self.recorder.now(of, Fact::Source(SourceState::Complete { of }));
+        let running = self.running.borrow().clone();
+        if let Some(running) = running
+            && let Err(error) = running.finish().await
+        {
+            ending = Ending::Failed { why: error.to_string() };
         }
         self.recorder.now(Source::Harness, Fact::Finished(ending.clone()));
         while let Ok(observation) = self.observations.try_recv() {
-            heard(&observation, &self.watch);
+            heard(&observation, &|cgroup| self.usage(cgroup));
             self.diagnosis.observe(&observation);
         }
         if let Some(error) = self.recorder.take_error() {

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use exit137::backend::local::{LocalBackend, gc, in_initial_pid_namespace};
+use exit137::backend::Backend as _;
+use exit137::backend::local::{LocalBackend, gc};
 use exit137::cause::Cause;
 use exit137::clock;
 use exit137::diagnosis::Diagnosis;
-use exit137::evidence::{ContainerRef, Fact, HostFacts, Observation, Source};
-use exit137::observe::Observers;
+use exit137::evidence::{ContainerRef, Fact, Observation, Source};
 use exit137::runner::{self, Shared};
 use exit137::scenario::Scenario;
 use tokio::sync::watch;
@@ -85,15 +85,7 @@ async fn all_trials() -> Measured<Seen> {
     let run = gc::new_run_name();
     let backend = Arc::new(LocalBackend::prepare(&run, scenario.bound()).await?);
     let (_keep, interrupted) = watch::channel(false);
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-    let cgroup_version = match backend.version() {
-        exit137::backend::local::cgroup::Version::V1 => 1,
-        exit137::backend::local::cgroup::Version::V2 => 2,
-    };
-    let initial_pid_namespace = in_initial_pid_namespace();
-    let host = HostFacts { boot_id, cgroup_version, initial_pid_namespace, ..HostFacts::default() };
-    let shared =
-        Shared { backend: Arc::clone(&backend), observers: Observers::start(&run)?, host, interrupted };
+    let shared = Shared { backend: Arc::clone(&backend), interrupted };
     let mut all = Seen::default();
     let folder = tempfile::tempdir()?;
     for trial in 1..=TRIALS {

@@ -25,10 +25,12 @@ mod sys;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use tokio::sync::watch;
 
-use super::BackendError;
-use crate::observe::Watch;
+use super::{Backend, BackendError};
+use crate::evidence::HostFacts;
+use crate::observe::Observers;
 use crate::recorder::Recorder;
 use crate::scenario::Scenario;
 use cgroup::{Cgroup, Hierarchy, Version};
@@ -56,6 +58,7 @@ pub struct LocalBackend {
     initial_pid_namespace: bool,
     memory_total: u64,
     guardian: guardian::Guardian,
+    observers: Arc<Observers>,
     _lock: lock::RunLock,
 }
 
@@ -94,6 +97,14 @@ impl LocalBackend {
                 return Err(error);
             }
         };
+        let observers = match Observers::start(run) {
+            Ok(observers) => observers,
+            Err(error) => {
+                let _ = root.remove();
+                guardian.dismiss().await;
+                return Err(BackendError::doing("start the observers", error));
+            }
+        };
         let backend = Self {
             run: run.to_owned(),
             root,
@@ -102,20 +113,16 @@ impl LocalBackend {
             initial_pid_namespace: in_initial_pid_namespace(),
             memory_total: admission::meminfo("MemTotal").unwrap_or(0),
             guardian,
+            observers,
             _lock: lock,
         };
         match backend.root.delegate_memory() {
             Ok(()) => Ok(backend),
             Err(error) => {
-                backend.tear_down().await;
+                backend.reclaim().await;
                 Err(BackendError::doing("delegate the memory controller", error))
             }
         }
-    }
-
-    /// Whether memory cgroups are v1 or v2 here.
-    pub fn version(&self) -> Version {
-        self.root.version
     }
 
     /// Why everything is to stop, once it is.
@@ -123,25 +130,55 @@ impl LocalBackend {
         self.guardian.alarm.clone()
     }
 
-    /// Makes what a scenario's pods share; they are started by [`RunningScenario::start`]. What containers print goes into
-    /// `logs`.
-    pub fn begin(
-        &self,
-        scenario: &Scenario,
-        trial: &str,
-        recorder: Recorder,
-        watch: Watch,
-        logs: &Path,
-    ) -> Result<RunningScenario, BackendError> {
-        RunningScenario::new(self, scenario, trial, recorder, watch, logs)
-    }
-
-    /// Removes everything that is left of the run; answers what could not be.
-    pub async fn tear_down(self) -> Vec<String> {
+    async fn reclaim(self) -> Vec<String> {
+        // Their threads are joined and the trace instance is removed.
+        drop(self.observers);
         let (run, root) = (self.run.clone(), self.root.clone());
         let removed = tokio::task::spawn_blocking(move || gc::reclaim(&run, &root).failed).await;
         self.guardian.dismiss().await;
         removed.unwrap_or_else(|error| vec![error.to_string()])
+    }
+}
+
+impl Backend for LocalBackend {
+    type Running = RunningScenario;
+
+    fn host(&self) -> HostFacts {
+        let version = match self.root.version {
+            Version::V1 => 1,
+            Version::V2 => 2,
+        };
+        host(version)
+    }
+
+    fn begin(
+        &self,
+        scenario: &Scenario,
+        trial: &str,
+        recorder: Recorder,
+        folder: &Path,
+    ) -> Result<RunningScenario, BackendError> {
+        RunningScenario::new(self, scenario, trial, recorder, folder)
+    }
+
+    async fn tear_down(self) -> Vec<String> {
+        self.reclaim().await
+    }
+}
+
+/// What this host is.
+pub fn host(cgroup_version: u8) -> HostFacts {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    HostFacts {
+        kernel: read("/proc/sys/kernel/osrelease"),
+        cgroup_version,
+        memory_total: admission::meminfo("MemTotal").unwrap_or(0),
+        swap_total: admission::meminfo("SwapTotal").unwrap_or(0),
+        initial_pid_namespace: in_initial_pid_namespace(),
+        boot_id: read("/proc/sys/kernel/random/boot_id"),
+        exit137: env!("CARGO_PKG_VERSION").to_owned(),
+        scenario: String::new(),
+        scenario_hash: String::new(),
     }
 }
 

@@ -84,8 +84,16 @@ async fn execute(
         let environment = Environment::prepare(&runnable, jobs).await?;
         let progress = Progress::new();
         let interrupt = Interrupt::listen(signals, args.timeout, environment.alarm());
-        let ran =
-            schedule::run_all(&runnable, args.repeat, &environment, &interrupt, artifacts, &progress).await;
+        let ran = schedule::run_all(
+            &runnable,
+            args.repeat,
+            &environment.backend,
+            environment.jobs,
+            &interrupt,
+            artifacts,
+            &progress,
+        )
+        .await;
         for problem in environment.tear_down().await {
             complain(&format!("left behind: {problem}"));
             statuses.push(ExitStatus::Environment);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::LocalBackend;
@@ -16,11 +16,16 @@ use super::pod::{self, PodContext};
 use super::protocol::{ActionSpec, PauseSpec, Report, VolumeSource, VolumeSpec};
 use super::stop::StopRequest;
 use super::{oom_score_adj, probe::Place};
-use crate::backend::BackendError;
-use crate::evidence::{ActionDone, CgroupMade, CgroupOwner, Fact, LimitChanged, Source, StopReason};
+use crate::backend::{BackendError, Running};
+use crate::evidence::{
+    ActionDone, CgroupMade, CgroupOwner, Fact, LimitChanged, Source, SourceState, StopReason,
+};
 use crate::observe::{Watch, WatchedCgroup};
 use crate::recorder::Recorder;
 use crate::scenario::{Act, ContainerSelector, Pod, Scenario, VolumeKind};
+
+/// The sources that are this backend itself.
+const OURS: [Source; 2] = [Source::Runtime, Source::Kubelet];
 
 /// A scenario whose pods have been started.
 #[derive(Debug)]
@@ -53,9 +58,17 @@ impl RunningScenario {
         scenario: &Scenario,
         trial: &str,
         recorder: Recorder,
-        watch: Watch,
-        logs: &Path,
+        folder: &Path,
     ) -> Result<Self, BackendError> {
+        // What these two see is recorded by the backend itself, for as long as it lives.
+        for of in OURS {
+            recorder.now(of, Fact::Source(SourceState::Present { of }));
+        }
+        let observing = |error| BackendError::doing(format!("observe into {}", folder.display()), error);
+        let watch =
+            backend.observers.watch(recorder.clone(), folder.join("samples.csv")).map_err(observing)?;
+        let logs = folder.join("logs");
+        fs::create_dir(&logs).map_err(observing)?;
         let doing = |error| BackendError::doing(format!("make the cgroup of {trial}"), error);
         let node = backend.root.make_child(trial).map_err(doing)?;
         node.delegate_memory().map_err(doing)?;
@@ -66,7 +79,7 @@ impl RunningScenario {
             workload: backend.workload.clone(),
             recorder,
             watch,
-            logs: logs.to_path_buf(),
+            logs,
             rootless: backend.rootless,
             initial_pid_namespace: backend.initial_pid_namespace,
             capacity: scenario.node.capacity.unwrap_or(backend.memory_total),
@@ -81,8 +94,7 @@ impl RunningScenario {
         Ok(running)
     }
 
-    /// Starts every pod and waits until each has begun to run its containers.
-    pub async fn start(&self, scenario: &Scenario) -> Result<(), BackendError> {
+    async fn start_all(&self, scenario: &Scenario) -> Result<(), BackendError> {
         for pod in &scenario.pods {
             for name in pod.replica_names() {
                 let running = self.start_pod(pod, &name).await?;
@@ -190,8 +202,7 @@ impl RunningScenario {
             .collect()
     }
 
-    /// Carries out the action with this index, and records what came of it.
-    pub async fn apply(&self, index: usize, act: &Act) {
+    async fn carry_out(&self, index: usize, act: &Act) {
         let (what, outcome) = match act {
             Act::Delete { pod, grace_seconds } => {
                 (format!("delete pod {pod}"), self.delete(pod, *grace_seconds).await)
@@ -290,8 +301,7 @@ impl RunningScenario {
         if found.is_empty() { Err(format!("{selector} does not exist now")) } else { Ok(found) }
     }
 
-    /// Stops what still runs and removes everything; answers what could not be removed.
-    pub async fn tear_down(&self) -> Vec<String> {
+    async fn stop_and_remove(&self) -> Vec<String> {
         for pod in self.pods.lock().await.iter() {
             pod.context.stop.send_replace(Some(StopRequest::tear_down()));
         }
@@ -321,6 +331,37 @@ impl RunningScenario {
             failed
         });
         removed.await.unwrap_or_else(|error| vec![error.to_string()])
+    }
+}
+
+impl Running for RunningScenario {
+    async fn start(&self, scenario: &Scenario) -> Result<(), BackendError> {
+        self.start_all(scenario).await
+    }
+
+    async fn apply(&self, index: usize, act: &Act) {
+        self.carry_out(index, act).await;
+    }
+
+    async fn tear_down(&self) -> Vec<String> {
+        self.stop_and_remove().await
+    }
+
+    async fn finish(&self) -> Result<(), BackendError> {
+        let watch = self.watch.clone();
+        let finished = tokio::task::spawn_blocking(move || watch.finish()).await;
+        for of in OURS {
+            self.recorder.now(of, Fact::Source(SourceState::Complete { of }));
+        }
+        finished.map_err(|error| BackendError::doing("let the observers finish", error))
+    }
+
+    fn latest_usage(&self, cgroup: &str) -> Option<u64> {
+        self.watch.latest_usage(cgroup)
+    }
+
+    fn on_usage(&self, cgroup: &str, bytes: u64) -> oneshot::Receiver<()> {
+        self.watch.on_usage(cgroup, bytes)
     }
 }
 

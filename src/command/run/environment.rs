@@ -5,19 +5,16 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
+use crate::backend::Backend as _;
 use crate::backend::local::cgroup::{Hierarchy, Version};
-use crate::backend::local::{LocalBackend, admission, gc, in_initial_pid_namespace};
-use crate::evidence::HostFacts;
+use crate::backend::local::{LocalBackend, admission, gc};
 use crate::loader::Loaded;
-use crate::observe::Observers;
 use crate::scenario::{NEEDS_CLUSTER, Requirement, Scenario};
 
 /// The backend, the observers, and what is known of the host.
 #[derive(Debug)]
 pub(super) struct Environment {
     pub(super) backend: Arc<LocalBackend>,
-    pub(super) observers: Arc<Observers>,
-    pub(super) host: HostFacts,
     /// So many scenarios fit beside each other.
     pub(super) jobs: usize,
 }
@@ -35,15 +32,7 @@ impl Environment {
         let free = admission::look(&base, &run).free();
         let (jobs, bound) = fitting(scenarios, jobs, free);
         let backend = LocalBackend::prepare(&run, bound).await.map_err(|error| error.to_string())?;
-        match Observers::start(&run) {
-            Ok(observers) => {
-                Ok(Self { backend: Arc::new(backend), observers, host: host(hierarchy.version), jobs })
-            }
-            Err(error) => {
-                backend.tear_down().await;
-                Err(format!("cannot start the observers: {error}"))
-            }
-        }
+        Ok(Self { backend: Arc::new(backend), jobs })
     }
 
     /// Why everything is to stop, once it is.
@@ -53,8 +42,6 @@ impl Environment {
 
     /// Removes everything; answers what could not be.
     pub(super) async fn tear_down(self) -> Vec<String> {
-        // Their threads are joined and the trace instance is removed.
-        drop(self.observers);
         match Arc::into_inner(self.backend) {
             Some(backend) => {
                 let mut left_behind = backend.tear_down().await;
@@ -120,21 +107,6 @@ pub(super) fn lack(scenario: &Scenario) -> Option<String> {
             })
         }
     })
-}
-
-fn host(version: Version) -> HostFacts {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    HostFacts {
-        kernel: read("/proc/sys/kernel/osrelease"),
-        cgroup_version: number(version),
-        memory_total: admission::meminfo("MemTotal").unwrap_or(0),
-        swap_total: admission::meminfo("SwapTotal").unwrap_or(0),
-        initial_pid_namespace: in_initial_pid_namespace(),
-        boot_id: read("/proc/sys/kernel/random/boot_id"),
-        exit137: env!("CARGO_PKG_VERSION").to_owned(),
-        scenario: String::new(),
-        scenario_hash: String::new(),
-    }
 }
 
 fn number(version: Version) -> u8 {

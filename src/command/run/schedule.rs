@@ -8,35 +8,30 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::Reported;
-use super::environment::Environment;
 use super::interrupt::Interrupt;
 use crate::artifacts::{self, Artifacts};
+use crate::backend::Backend;
 use crate::clock;
 use crate::command::report;
 use crate::evidence::{CgroupOwner, Fact, Observation, StopReason};
 use crate::loader::Loaded;
-use crate::observe::Watch;
 use crate::progress::{Progress, RunEvent};
 use crate::report::model::Outcome;
 use crate::report::trial;
-use crate::runner::{self, Shared};
+use crate::runner::{self, Shared, Usage};
 use crate::scenario::Requirement;
 
 /// Runs every trial of every scenario: those that would disturb others alone, the rest beside each other.
-pub(super) async fn run_all(
+pub(super) async fn run_all<B: Backend>(
     scenarios: &[&Loaded],
     repeat: u32,
-    environment: &Environment,
+    backend: &Arc<B>,
+    jobs: usize,
     interrupt: &Interrupt,
     artifacts: &Artifacts,
     progress: &Progress,
 ) -> Result<Vec<Reported>, String> {
-    let shared = Shared {
-        backend: Arc::clone(&environment.backend),
-        observers: Arc::clone(&environment.observers),
-        host: environment.host.clone(),
-        interrupted: interrupt.asked.clone(),
-    };
+    let shared = Shared { backend: Arc::clone(backend), interrupted: interrupt.asked.clone() };
     let mut folders = Vec::new();
     for loaded in scenarios {
         let folder =
@@ -48,7 +43,7 @@ pub(super) async fn run_all(
         .flat_map(|number| together.iter().map(move |(loaded, folder)| (*loaded, folder, number)));
     stream::iter(trials)
         .map(|(loaded, folder, number)| run_trial(loaded, folder, number, &shared, progress))
-        .buffer_unordered(environment.jobs)
+        .buffer_unordered(jobs)
         .try_collect::<()>()
         .await?;
     for (loaded, folder) in &alone {
@@ -70,11 +65,11 @@ fn disturbs(loaded: &Loaded) -> bool {
     loaded.scenario.requires.contains(&Requirement::DisposableHost)
 }
 
-async fn run_trial(
+async fn run_trial<B: Backend>(
     loaded: &Loaded,
     folder: &Path,
     number: u32,
-    shared: &Shared,
+    shared: &Shared<B>,
     progress: &Progress,
 ) -> Result<(), String> {
     if *shared.interrupted.borrow() {
@@ -87,8 +82,8 @@ async fn run_trial(
     let began = clock::boot_ns();
     let follower = Mutex::new(Follower::default());
     let trial = format!("{}-{number}", scenario.name);
-    let outcome = runner::run(scenario, &trial, shared, &trial_folder, |observation, watch| {
-        follower.lock().unwrap_or_else(PoisonError::into_inner).follow(&name, observation, watch, progress);
+    let outcome = runner::run(scenario, &trial, shared, &trial_folder, |observation, usage| {
+        follower.lock().unwrap_or_else(PoisonError::into_inner).follow(&name, observation, usage, progress);
     })
     .await;
     for problem in &outcome.left_behind {
@@ -117,7 +112,7 @@ struct Followed {
 }
 
 impl Follower {
-    fn follow(&mut self, name: &str, observation: &Observation, watch: &Watch, progress: &Progress) {
+    fn follow(&mut self, name: &str, observation: &Observation, usage: Usage<'_>, progress: &Progress) {
         if let Fact::Cgroup(made) = &observation.fact
             && let CgroupOwner::Container(_) = made.owner
         {
@@ -146,18 +141,16 @@ impl Follower {
                 container.killed = true;
             }
         }
-        self.tell(name, watch, progress);
+        self.tell(name, usage, progress);
     }
 
     /// The kills so far, and the memory of the container that is nearest to its limit.
-    fn tell(&self, name: &str, watch: &Watch, progress: &Progress) {
+    fn tell(&self, name: &str, usage: Usage<'_>, progress: &Progress) {
         let kills =
             self.containers.values().map(|container| container.oom_kills.max(container.killed.into())).sum();
         progress.event(name, RunEvent::Kills(kills));
-        let sizes = self
-            .containers
-            .iter()
-            .filter_map(|(path, container)| Some((watch.latest_usage(path)?, container.limit)));
+        let sizes =
+            self.containers.iter().filter_map(|(path, container)| Some((usage(path)?, container.limit)));
         let nearest = sizes
             .max_by_key(|(usage, limit)| limit.map_or(0, |limit| usage.saturating_mul(1000) / limit.max(1)));
         if let Some((usage, limit)) = nearest {
