@@ -32,6 +32,11 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// What the harness itself runs on: the first fact of every record.
     fn host(&self) -> HostFacts;
 
+    /// How much later than it happened something may be told here, in milliseconds.
+    fn lag_ms(&self) -> u64 {
+        0
+    }
+
     /// Makes what a scenario's pods share and begins to observe: facts go to the recorder, samples and logs into the folder.
     /// A trial has a name that no other of the run has.
     fn begin(

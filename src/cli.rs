@@ -47,6 +47,10 @@ pub enum Command {
     Schema(Schema),
     /// Print a scenario that ships, to begin from; without a name, list them
     Show(Show),
+    /// Make, remove, list or load the kind cluster by hand
+    Cluster(Cluster),
+    /// Write the image as an archive, for clusters that pull from a registry
+    Image(Image),
     /// Find and remove what a killed run left behind, and nothing that belongs to a live one
     Gc,
 }
@@ -59,6 +63,15 @@ pub struct Run {
     /// Where pods run
     #[arg(long, value_enum, default_value_t)]
     pub on: Backend,
+    /// The kube context of --on cluster
+    #[arg(long, value_name = "CONTEXT", required_if_eq("on", "cluster"))]
+    pub context: Option<String>,
+    /// The image that an earlier `exit137 image` made, as the nodes of --on cluster can pull it
+    #[arg(long, value_name = "IMAGE", required_if_eq("on", "cluster"))]
+    pub image: Option<String>,
+    /// Which kind cluster
+    #[command(flatten)]
+    pub kind: KindCluster,
     /// The run's folder; it must not exist yet [default: exit137-runs/<time>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -91,6 +104,56 @@ pub enum Backend {
     /// In this host's own cgroups
     #[default]
     Local,
+    /// In a kind cluster, which is made if it is not there
+    Kind,
+    /// In the cluster of --context
+    Cluster,
+}
+
+/// Which kind cluster, and how it is made where it is not there.
+#[derive(Args, Clone, Debug)]
+pub struct KindCluster {
+    /// The kind cluster's name
+    #[arg(long, value_name = "NAME", default_value = "exit137")]
+    pub cluster: String,
+    /// A kind config of your own for a cluster that is made
+    #[arg(long, value_name = "FILE")]
+    pub kind_config: Option<PathBuf>,
+    /// The node image of a cluster that is made, instead of kind's own
+    #[arg(long, value_name = "IMAGE")]
+    pub node_image: Option<String>,
+}
+
+/// `exit137 cluster`.
+#[derive(Debug, Args)]
+pub struct Cluster {
+    /// What to do with it
+    #[arg(value_enum)]
+    pub act: ClusterAct,
+    /// Which
+    #[command(flatten)]
+    pub kind: KindCluster,
+}
+
+/// What to do with a kind cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClusterAct {
+    /// Make it if it is not there, load the image, print its kube context
+    Up,
+    /// Remove it
+    Down,
+    /// List kind's clusters
+    List,
+    /// Load the image onto its nodes
+    Load,
+}
+
+/// `exit137 image`.
+#[derive(Debug, Args)]
+pub struct Image {
+    /// The archive to write
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
 }
 
 /// `exit137 check`.

@@ -1,8 +1,10 @@
 //! The commands, each a table of contents.
 
 pub mod check;
+pub mod cluster;
 pub mod doctor;
 pub mod gc;
+pub mod image;
 pub mod report;
 pub mod run;
 pub mod schema;

@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod fact;
 pub mod kmsg;
+pub mod kubernetes;
 pub mod memcg;
 pub mod moment;
 pub mod observation;

@@ -28,6 +28,8 @@ fn run(cli: Cli) -> ExitStatus {
         Command::Doctor(args) => command::doctor::doctor(&args),
         Command::Schema(args) => command::schema::schema(&args),
         Command::Show(args) => command::show::show(&args),
+        Command::Cluster(args) => command::cluster::cluster(&args),
+        Command::Image(args) => command::image::image(&args),
         Command::Gc => command::gc::gc(),
     }
 }

@@ -4,6 +4,7 @@
 //! they see to its own recorder.
 
 mod drain;
+mod exits;
 mod hub;
 pub mod kmsg;
 mod memcg;
@@ -28,6 +29,8 @@ pub struct Observers {
     kmsg: Result<kmsg::KernelLog, String>,
     trace: Result<trace::Tracepoints, String>,
     memcg: Arc<memcg::MemoryCgroups>,
+    /// Only where nobody else reaps the containers for us.
+    exits: Option<Result<exits::Exits, String>>,
 }
 
 /// One scenario's share in them.
@@ -51,6 +54,15 @@ pub struct WatchedCgroup {
 impl Observers {
     /// Starts what can be had here; `run` names the trace instance (`exit137-<run>`).
     pub fn start(run: &str) -> io::Result<Arc<Self>> {
+        Self::begin(run, false)
+    }
+
+    /// The same for the nodes of a cluster, whose processes are not ours to reap: their exits are observed too.
+    pub fn start_on_node(run: &str) -> io::Result<Arc<Self>> {
+        Self::begin(run, true)
+    }
+
+    fn begin(run: &str, exits: bool) -> io::Result<Arc<Self>> {
         let hub = Arc::new(Hub::default());
         let initial = crate::backend::local::in_initial_pid_namespace();
         let trace = if initial {
@@ -64,7 +76,16 @@ impl Observers {
             format!("/dev/kmsg cannot be read ({error}); run as root, or set kernel.dmesg_restrict=0")
         });
         let memcg = Arc::new(memcg::MemoryCgroups::start()?);
-        Ok(Arc::new(Self { hub, kmsg, trace, memcg }))
+        let exits = exits.then(|| {
+            if !initial {
+                return Err("this is not the initial PID namespace, where the kernel's PIDs mean something"
+                    .to_owned());
+            }
+            exits::Exits::start(Arc::clone(&hub)).map_err(|error| {
+                format!("the proc connector cannot be used ({error}); it takes CAP_NET_ADMIN")
+            })
+        });
+        Ok(Arc::new(Self { hub, kmsg, trace, memcg, exits }))
     }
 
     /// Begins to send what is seen to `recorder`: first which sources are present, absent and why, then calibrations.
@@ -76,6 +97,9 @@ impl Observers {
         watch.state(Source::Kmsg, self.kmsg.as_ref().err());
         watch.state(Source::Trace, self.trace.as_ref().err());
         watch.state(Source::Memcg, None);
+        if let Some(exits) = &self.exits {
+            watch.state(Source::Exits, exits.as_ref().err());
+        }
         watch.wall_clock();
         if let Ok(kmsg) = &self.kmsg {
             kmsg.tell_clock(&watch.subscriber);
@@ -101,6 +125,12 @@ impl Watch {
         self.subscriber.learn(pid, container);
     }
 
+    /// Says that this process is the container's main one, whose end is to be told.
+    pub fn add_main_process(&self, pid: u32, container: &ContainerRef) {
+        self.subscriber.learn(pid, container);
+        self.subscriber.add_main(pid, container);
+    }
+
     /// What this cgroup held when it was last looked at.
     pub fn latest_usage(&self, path: &str) -> Option<u64> {
         self.observers.memcg.latest_usage(path)
@@ -122,6 +152,9 @@ impl Watch {
             self.end(Source::Trace, trace.drain());
         }
         self.end(Source::Memcg, observers.memcg.drain());
+        if let Some(Ok(exits)) = &observers.exits {
+            self.end(Source::Exits, exits.drain());
+        }
         self.wall_clock();
         if let Ok(kmsg) = &observers.kmsg {
             kmsg.tell_clock(&self.subscriber);

@@ -22,7 +22,8 @@ pub struct Recorder {
 
 #[derive(Debug)]
 struct Shared {
-    file: File,
+    /// None where somebody else keeps the record and this only relays.
+    file: Option<File>,
     emitter: Emitter,
     sequence: u64,
     listener: Option<UnboundedSender<Observation>>,
@@ -34,8 +35,16 @@ impl Recorder {
     pub fn create(path: &Path, boot_id: &str, listener: UnboundedSender<Observation>) -> io::Result<Self> {
         let file = File::options().append(true).create_new(true).open(path)?;
         let emitter = Emitter { epoch: format!("{}", clock::unix_ns()), boot_id: boot_id.to_owned() };
-        let shared = Shared { file, emitter, sequence: 0, listener: Some(listener), failed: None };
+        let shared =
+            Shared { file: Some(file), emitter, sequence: 0, listener: Some(listener), failed: None };
         Ok(Self { shared: Arc::new(Mutex::new(shared)) })
+    }
+
+    /// Keeps nothing: whoever listens does.
+    pub fn relay(listener: UnboundedSender<Observation>) -> Self {
+        let emitter = Emitter { epoch: String::new(), boot_id: String::new() };
+        let shared = Shared { file: None, emitter, sequence: 0, listener: Some(listener), failed: None };
+        Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
     /// Records a fact that happened at `moment`.
@@ -67,8 +76,9 @@ impl Recorder {
 
 impl Shared {
     fn write(&mut self, observation: &Observation) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
         let mut line = encode(observation, &self.emitter)?;
         line.push('\n');
-        self.file.write_all(line.as_bytes())
+        file.write_all(line.as_bytes())
     }
 }

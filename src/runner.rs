@@ -105,7 +105,7 @@ impl<'a, B: Backend> Driver<'a, B> {
             shared,
             recorder,
             observations,
-            lifecycle: Lifecycle::new(scenario),
+            lifecycle: Lifecycle::new(scenario, shared.backend.lag_ms()),
             happenings: Happenings::default(),
             diagnosis: Diagnosis::default(),
             began: clock::boot_ns(),

@@ -24,6 +24,11 @@ pub use pod::{
 pub use read::read;
 pub use schema::schema;
 
+/// Bytes of memory as Kubernetes writes them (`64Mi`); `None` if it is no amount of memory.
+pub fn memory_quantity(text: &str) -> Option<u64> {
+    quantity::parse(text).and_then(|quantity| u64::try_from(quantity.milli / 1000).ok())
+}
+
 /// How a note on a key begins that a single host cannot honour, so that its scenario is skipped there.
 pub const NEEDS_CLUSTER: &str = "needs a cluster";
 

@@ -1,1 +1,150 @@
 //! Pods on a cluster: kind, or any other by its kube context. `docs/adr/0004-the-cluster-backend.md` says who sees what.
+
+mod client;
+pub mod image;
+pub mod kind;
+mod lease;
+pub mod manifest;
+mod names;
+mod node;
+mod running;
+mod told;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
+
+use super::local::cgroup::{Hierarchy, Version};
+use super::local::{self, gc};
+use super::{Backend, BackendError};
+use crate::evidence::{ClusterFacts, HostFacts, NodeFacts};
+use crate::observe::Observers;
+use crate::recorder::Recorder;
+use crate::scenario::Scenario;
+use client::Client;
+pub use node::LocalNode;
+pub use running::RunningOnCluster;
+
+/// How long namespaces may take to go.
+const NAMESPACES_GO: Duration = Duration::from_mins(1);
+
+/// The kubelet looks at its containers once a second and then writes to the API; on a busy node that takes seconds.
+const LAG_MS: u64 = 10_000;
+
+/// The cluster backend, for the length of a run.
+#[derive(Debug)]
+pub struct KubernetesBackend {
+    run: String,
+    client: Client,
+    image: String,
+    cluster: ClusterFacts,
+    /// The nodes that are containers on this host, where they can be watched from here.
+    nodes: Vec<LocalNode>,
+    observers: Result<Arc<Observers>, String>,
+    lease: lease::Held,
+}
+
+impl KubernetesBackend {
+    /// Reaches the cluster of a kube context, removes what dead runs left there, and makes what this run needs. `image` is
+    /// ours, as the cluster's nodes have it; `nodes` are those that can be watched from this host.
+    pub async fn prepare(context: &str, image: String, nodes: Vec<LocalNode>) -> Result<Self, BackendError> {
+        let client = Client::of_context(context).await?;
+        let cluster = facts(context, &client).await?;
+        for what in lease::collect(&client).await? {
+            tracing::warn!("removed what a killed run left behind: {what}");
+        }
+        let run = gc::new_run_name();
+        let lease = lease::Held::take(&client, &run).await?;
+        let observers = if nodes.is_empty() {
+            Err("the nodes are not on this host, or exit137 does not run as root".to_owned())
+        } else {
+            Observers::start_on_node(&run)
+                .map_err(|error| format!("the observers cannot be started: {error}"))
+        };
+        Ok(Self { run, client, image, cluster, nodes, observers, lease })
+    }
+}
+
+impl Backend for KubernetesBackend {
+    type Running = RunningOnCluster;
+
+    fn host(&self) -> HostFacts {
+        local::host(Hierarchy::find().map_or(0, |hierarchy| match hierarchy.version {
+            Version::V1 => 1,
+            Version::V2 => 2,
+        }))
+    }
+
+    fn lag_ms(&self) -> u64 {
+        LAG_MS
+    }
+
+    fn begin(
+        &self,
+        scenario: &Scenario,
+        trial: &str,
+        recorder: Recorder,
+        folder: &Path,
+    ) -> Result<RunningOnCluster, BackendError> {
+        RunningOnCluster::new(self, scenario, trial, recorder, folder)
+    }
+
+    async fn tear_down(self) -> Vec<String> {
+        // Their threads are joined and the trace instance is removed.
+        drop(self.observers);
+        let left = lease::wait_until_gone(&self.client, &self.run, NAMESPACES_GO).await;
+        self.lease.give_up().await;
+        left.into_iter().map(|namespace| format!("namespace {namespace}")).collect()
+    }
+}
+
+/// What the cluster is.
+async fn facts(context: &str, client: &Client) -> Result<ClusterFacts, BackendError> {
+    let version = client.version().await.map_err(|error| {
+        BackendError(format!("cannot reach the cluster of context {context:?}: {error}; is it running?"))
+    })?;
+    let nodes: Api<Node> = client.all();
+    let nodes =
+        nodes.list(&ListParams::default()).await.map_err(|error| api_error("list the nodes", &error))?;
+    // A provider may say `31+`.
+    let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
+    Ok(ClusterFacts {
+        context: context.to_owned(),
+        version: version.git_version,
+        minor: digits.parse().unwrap_or(0),
+        nodes: nodes.items.into_iter().map(node_facts).collect(),
+    })
+}
+
+fn node_facts(node: Node) -> NodeFacts {
+    let status = node.status.unwrap_or_default();
+    let info = status.node_info.unwrap_or_default();
+    let memory = |quantities: &std::collections::BTreeMap<String, _>| {
+        let text: &k8s_openapi::apimachinery::pkg::api::resource::Quantity = quantities.get("memory")?;
+        crate::scenario::memory_quantity(&text.0)
+    };
+    NodeFacts {
+        name: node.metadata.name.unwrap_or_default(),
+        kubelet: info.kubelet_version,
+        runtime: info.container_runtime_version,
+        kernel: info.kernel_version,
+        boot_id: info.boot_id,
+        memory: status.capacity.as_ref().and_then(memory),
+        allocatable: status.allocatable.as_ref().and_then(memory),
+    }
+}
+
+/// An error of the API, with what to do about the usual ones.
+pub(super) fn api_error(what: &str, error: &kube::Error) -> BackendError {
+    let code = if let kube::Error::Api(status) = error { Some(status.code) } else { None };
+    let hint = match code {
+        Some(403) => "; the context's user may not do that (README: what exit137 needs on a cluster)",
+        Some(401) => "; the context's credentials are not accepted",
+        Some(_) => "",
+        None => "; does the cluster still run?",
+    };
+    BackendError(format!("cannot {what}: {error}{hint}"))
+}

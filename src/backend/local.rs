@@ -34,7 +34,9 @@ use crate::observe::Observers;
 use crate::recorder::Recorder;
 use crate::scenario::Scenario;
 use cgroup::{Cgroup, Hierarchy, Version};
+pub(in crate::backend) use protocol::ActionSpec;
 pub use running::RunningScenario;
+pub(in crate::backend) use running::act;
 
 /// The part of this program that runs as a helper process, if `arg` names one. To be asked before any thread exists.
 pub fn helper_main(arg: &str) -> Option<ExitCode> {

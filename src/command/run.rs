@@ -1,14 +1,19 @@
 //! `exit137 run`.
 
+mod cluster;
 mod environment;
 mod interrupt;
 mod schedule;
 
 use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use super::report::render;
 use super::{complain, fail, print};
 use crate::artifacts::{self, Artifacts, Skip, write_whole};
+use crate::backend::Backend;
 use crate::cli::{self, Color, Format};
 use crate::exit_status::ExitStatus;
 use crate::loader::{self, Loaded};
@@ -72,40 +77,59 @@ async fn execute(
 ) -> Result<(Vec<Reported>, Vec<ExitStatus>), String> {
     let (mut runnable, mut reports) = (Vec::new(), Vec::new());
     for loaded in selected {
-        match environment::lack(&loaded.scenario) {
+        let lack = match args.on {
+            cli::Backend::Local => environment::lack(&loaded.scenario),
+            cli::Backend::Kind | cli::Backend::Cluster => cluster::lack(&loaded.scenario, args.on),
+        };
+        match lack {
             Some(why) => reports.push(skip(loaded, why, args.no_skips, artifacts)?),
             None => runnable.push(loaded),
         }
     }
     let mut statuses = Vec::new();
     if !runnable.is_empty() {
-        let jobs = usize::try_from(args.jobs).unwrap_or(usize::MAX);
         let signals = Signals::hold().map_err(|error| format!("cannot listen to signals: {error}"))?;
-        let environment = Environment::prepare(&runnable, jobs).await?;
-        let progress = Progress::new();
-        let interrupt = Interrupt::listen(signals, args.timeout, environment.alarm());
-        let ran = schedule::run_all(
-            &runnable,
-            args.repeat,
-            &environment.backend,
-            environment.jobs,
-            &interrupt,
-            artifacts,
-            &progress,
-        )
-        .await;
-        for problem in environment.tear_down().await {
-            complain(&format!("left behind: {problem}"));
-            statuses.push(ExitStatus::Environment);
-        }
-        if let Some(why) = interrupt.why() {
-            complain(&why);
-        }
-        statuses.extend(interrupt.status());
-        reports.extend(ran?);
+        let jobs = usize::try_from(args.jobs).unwrap_or(usize::MAX);
+        let ran = match args.on {
+            cli::Backend::Local => {
+                let Environment { backend, jobs } = Environment::prepare(&runnable, jobs).await?;
+                let interrupt = Interrupt::listen(signals, args.timeout, backend.alarm());
+                run_on(args, &runnable, backend, jobs, interrupt, artifacts, &mut statuses).await?
+            }
+            cli::Backend::Kind | cli::Backend::Cluster => {
+                let backend = Arc::new(cluster::prepare(args).await?);
+                let interrupt = Interrupt::listen(signals, args.timeout, watch::channel(None).1);
+                run_on(args, &runnable, backend, jobs, interrupt, artifacts, &mut statuses).await?
+            }
+        };
+        reports.extend(ran);
     }
     reports.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
     Ok((reports, statuses))
+}
+
+/// Runs scenarios on a backend, and removes it.
+async fn run_on<B: Backend>(
+    args: &cli::Run,
+    runnable: &[&Loaded],
+    backend: Arc<B>,
+    jobs: usize,
+    interrupt: Interrupt,
+    artifacts: &Artifacts,
+    statuses: &mut Vec<ExitStatus>,
+) -> Result<Vec<Reported>, String> {
+    let progress = Progress::new();
+    let ran =
+        schedule::run_all(runnable, args.repeat, &backend, jobs, &interrupt, artifacts, &progress).await;
+    for problem in environment::tear_down(backend).await {
+        complain(&format!("left behind: {problem}"));
+        statuses.push(ExitStatus::Environment);
+    }
+    if let Some(why) = interrupt.why() {
+        complain(&why);
+    }
+    statuses.extend(interrupt.status());
+    ran
 }
 
 /// Keeps that a scenario is not run, so that the run's folder tells it too.

@@ -1,5 +1,7 @@
 //! One container run that ended, and everything known that bears on why.
 
+mod decisions;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::counters::{Counter, Rise};
@@ -37,6 +39,9 @@ pub(super) struct Case<'a> {
     /// OOM kills of the container's other processes, before it ended.
     pub(super) child_kills: Vec<&'a Kill>,
 }
+
+/// What a cluster's runtimes call the programs that signal containers, by the 15 bytes that the kernel keeps.
+const RUNTIMES: [&str; 6] = ["runc", "crun", "youki", "containerd-shim", "conmon", "crictl"];
 
 /// Whether it was the runtime that sent the SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,18 +223,29 @@ impl<'a> Case<'a> {
         sources
     }
 
+    /// Whether it ran on a cluster, where nobody tells everything.
+    pub(super) fn on_cluster(&self) -> bool {
+        self.timeline.cluster.is_some()
+    }
+
+    /// Whether a deletion that nobody comments on is a plain one.
+    pub(super) fn deletions_are_told_apart(&self) -> bool {
+        decisions::who_asked_is_said(self.timeline)
+    }
+
     /// Decisions to stop it that came before it ended, the tear-down aside.
-    pub(super) fn stops(&self) -> impl Iterator<Item = &'a Seen<Stopping>> {
+    fn stops(&self) -> impl Iterator<Item = Seen<Stopping>> {
         let (container, to) = (self.container, self.ended_at.latest());
-        self.timeline.stops.iter().filter(move |stop| {
+        let own = self.timeline.stops.iter().filter(move |stop| {
             stop.fact.container == *container
-                && stop.fact.reason != StopReason::TearDown
+                && !matches!(stop.fact.reason, StopReason::TearDown | StopReason::WithPod)
                 && stop.at.earliest() <= to
-        })
+        });
+        own.cloned().chain(decisions::of_pod(self.timeline, container, to))
     }
 
     /// The decision whose grace period ended first.
-    pub(super) fn decision(&self) -> Option<&'a Seen<Stopping>> {
+    pub(super) fn decision(&self) -> Option<Seen<Stopping>> {
         self.stops().min_by_key(|stop| (stop.at.middle() + stop.fact.grace_ms * MS, stop.at.middle()))
     }
 
@@ -262,6 +278,11 @@ impl<'a> Case<'a> {
             return match runtime {
                 _ if sigkill.fact.code > 0 => Hand::Other,
                 Some(pid) if pid == sigkill.fact.sender_pid => Hand::Runtime,
+                None if RUNTIMES.contains(&sigkill.fact.sender_comm.as_str()) && self.on_cluster() => {
+                    Hand::Runtime
+                }
+                // Events get lost, so that none was seen is no evidence: but who sent it is known, and no runtime does so.
+                None if self.on_cluster() => Hand::Other,
                 None if said.is_some_and(|said| super::domain::touches(said.moment, sigkill.at, 50 * MS)) => {
                     Hand::Runtime
                 }

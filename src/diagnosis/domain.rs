@@ -189,6 +189,9 @@ fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>) -> Result<Cause, Strin
 
 /// On v1 a limit above the node's fires the node's eventfd too; only the node's own counters tell them apart.
 fn node_detail(case: &Case<'_>, kill: Option<&Kill>) -> Option<Detail> {
+    if case.on_cluster() {
+        return Some(Detail::Allocatable);
+    }
     if kill.is_some_and(|kill| kill.domain.is_some()) || case.reads_local_ooms() {
         return Some(Detail::Budget);
     }

@@ -1,5 +1,7 @@
 //! What is known so far: facts by kind, each kind in the order of its moments, whatever the order they arrived in.
 
+mod merge;
+
 use std::collections::BTreeMap;
 
 use super::counters::CounterLog;
@@ -101,11 +103,11 @@ impl Timeline {
             Fact::PodStopping(stop) => self.pod_stops.insert(with(seen, stop)),
             Fact::WallClock { .. } | Fact::KernelLogClock { .. } | Fact::Noted(_) | Fact::Finished(_) => {}
             Fact::Cgroup(made) => keep_first(&mut self.cgroups, made.path.clone(), with(seen, made)),
-            Fact::Started(start) => keep_first(&mut self.starts, start.container.clone(), with(seen, start)),
+            Fact::Started(start) => merge::start(&mut self.starts, with(seen, start)),
             Fact::StartFailed(failed) => {
                 keep_first(&mut self.failures, failed.container.clone(), with(seen, failed));
             }
-            Fact::Ended(end) => keep_first(&mut self.ends, end.container.clone(), with(seen, end)),
+            Fact::Ended(end) => merge::end(&mut self.ends, with(seen, end)),
             Fact::Process(process) => self.processes.insert(with(seen, process)),
             Fact::ProbeFailed(probe) => self.probes.insert(with(seen, probe)),
             Fact::Stopping(stop) => self.stops.insert(with(seen, stop)),
@@ -151,7 +153,12 @@ impl Timeline {
     /// How every source did.
     pub(super) fn health(&self) -> Vec<SourceHealth> {
         let none = SourceLog::default();
-        Source::ALL.iter().map(|source| self.sources.get(source).unwrap_or(&none).health(*source)).collect()
+        let spoken_of = |source: &&Source| **source != Source::Exits || self.sources.contains_key(source);
+        Source::ALL
+            .iter()
+            .filter(spoken_of)
+            .map(|source| self.sources.get(source).unwrap_or(&none).health(*source))
+            .collect()
     }
 
     /// The path of a container's cgroup.
@@ -221,6 +228,7 @@ fn would_tell(source: Source) -> &'static str {
         Source::Kmsg => "which process the kernel's OOM killer chose, and whose limit was reached",
         Source::Trace => "who sent the SIGKILL",
         Source::Memcg => "how many OOM kills the cgroup counted, and at which level",
+        Source::Exits => "whether it was killed or exited by itself",
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Source {
     Trace,
     /// The memory cgroups' files and notifications.
     Memcg,
+    /// The kernel's notices of processes that ended (the proc connector), on a cluster's nodes.
+    Exits,
 }
 
 /// One fact as it was observed.
@@ -43,8 +45,8 @@ pub struct Observation {
 
 impl Source {
     /// Every source.
-    pub const ALL: [Self; 6] =
-        [Self::Harness, Self::Runtime, Self::Kubelet, Self::Kmsg, Self::Trace, Self::Memcg];
+    pub const ALL: [Self; 7] =
+        [Self::Harness, Self::Runtime, Self::Kubelet, Self::Kmsg, Self::Trace, Self::Memcg, Self::Exits];
 
     /// The word for it in records and reports.
     pub fn as_str(self) -> &'static str {
@@ -55,6 +57,7 @@ impl Source {
             Self::Kmsg => "kmsg",
             Self::Trace => "trace",
             Self::Memcg => "memcg",
+            Self::Exits => "exits",
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Hub {
 pub(super) struct Subscriber {
     pub(super) recorder: Recorder,
     processes: Mutex<HashMap<u32, ContainerRef>>,
+    /// The main processes whose ends are awaited.
+    mains: Mutex<HashMap<u32, ContainerRef>>,
     samples: Mutex<SampleFile>,
     samples_path: PathBuf,
 }
@@ -56,13 +58,28 @@ impl Hub {
 impl Subscriber {
     pub(super) fn new(recorder: Recorder, samples: PathBuf) -> io::Result<Self> {
         let file = SampleFile::new(File::options().append(true).create_new(true).open(&samples)?)?;
-        Ok(Self { recorder, processes: Mutex::default(), samples: Mutex::new(file), samples_path: samples })
+        Ok(Self {
+            recorder,
+            processes: Mutex::default(),
+            mains: Mutex::default(),
+            samples: Mutex::new(file),
+            samples_path: samples,
+        })
     }
 
     /// This process is a container's; answers whether that is news.
     pub(super) fn learn(&self, pid: u32, container: &ContainerRef) -> bool {
         let known = self.processes().insert(pid, container.clone());
         known.as_ref() != Some(container)
+    }
+
+    pub(super) fn add_main(&self, pid: u32, container: &ContainerRef) {
+        self.mains.lock().unwrap_or_else(PoisonError::into_inner).insert(pid, container.clone());
+    }
+
+    /// Whose main process this was. It is asked when that has ended.
+    pub(super) fn take_main(&self, pid: u32) -> Option<ContainerRef> {
+        self.mains.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid)
     }
 
     /// Whose process it is.

@@ -90,14 +90,16 @@ struct PendingAction {
 struct Progress(u32);
 
 impl Lifecycle {
-    /// The lifecycle of a scenario that has not begun.
-    pub fn new(scenario: &Scenario) -> Self {
+    /// The lifecycle of a scenario that has not begun. What is waited for may be told so many milliseconds late, and pods may
+    /// take as long again to begin.
+    pub fn new(scenario: &Scenario, lag_ms: u64) -> Self {
         let observe = &scenario.observe;
+        let late = if observe.until.is_some() { lag_ms } else { 0 };
         Self {
             phase: Phase::New,
-            timeout_ms: scenario.timeout_ms,
+            timeout_ms: scenario.timeout_ms + 10 * lag_ms,
             watch: Watch {
-                for_ms: observe.for_ms,
+                for_ms: observe.for_ms + late,
                 settle_ms: observe.settle_ms,
                 until: observe.until.clone(),
                 terminations: 0,

@@ -366,7 +366,7 @@ impl Running for RunningScenario {
 }
 
 /// Does one thing in a process of its own.
-async fn act(spec: &ActionSpec) -> Result<(), String> {
+pub(in crate::backend) async fn act(spec: &ActionSpec) -> Result<(), String> {
     let run = async { Helper::start("__act", spec).await?.output().await };
     match run.await {
         Ok((true, _)) => Ok(()),

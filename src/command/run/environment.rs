@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::watch;
 
-use crate::backend::Backend as _;
+use crate::backend::Backend;
 use crate::backend::local::cgroup::{Hierarchy, Version};
 use crate::backend::local::{LocalBackend, admission, gc};
 use crate::loader::Loaded;
@@ -34,26 +33,19 @@ impl Environment {
         let backend = LocalBackend::prepare(&run, bound).await.map_err(|error| error.to_string())?;
         Ok(Self { backend: Arc::new(backend), jobs })
     }
+}
 
-    /// Why everything is to stop, once it is.
-    pub(super) fn alarm(&self) -> watch::Receiver<Option<String>> {
-        self.backend.alarm()
-    }
-
-    /// Removes everything; answers what could not be.
-    pub(super) async fn tear_down(self) -> Vec<String> {
-        match Arc::into_inner(self.backend) {
-            Some(backend) => {
-                let mut left_behind = backend.tear_down().await;
-                left_behind
-                    .extend(leave_room().err().map(|error| format!("the harness's own cgroup: {error}")));
-                left_behind
-            }
-            None => vec![
-                "something still uses the backend; the guardian removes what is left when exit137 ends"
-                    .into(),
-            ],
+/// Removes everything; answers what could not be.
+pub(super) async fn tear_down<B: Backend>(backend: Arc<B>) -> Vec<String> {
+    match Arc::into_inner(backend) {
+        Some(backend) => {
+            let mut left_behind = backend.tear_down().await;
+            left_behind.extend(leave_room().err().map(|error| format!("the harness's own cgroup: {error}")));
+            left_behind
         }
+        None => vec![
+            "something still uses the backend; the guardian removes what is left when exit137 ends".into(),
+        ],
     }
 }
 

@@ -11,11 +11,15 @@ use crate::evidence::{End, ProbeKind, Source, StopReason, Stopping};
 pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
     let stop = case.decision()?;
     let killed = case.sigkilled() != Some(false);
-    let confidence = if killed { by_sigkill(case, stop)? } else { by_asking(case, stop)? };
+    let confidence = if killed { by_sigkill(case, &stop)? } else { by_asking(case, &stop)? };
     let (why_cause, detail) = match stop.fact.reason {
         StopReason::LivenessProbe => (Cause::LivenessProbe, None),
         StopReason::StartupProbe => (Cause::StartupProbe, None),
-        StopReason::Delete => (Cause::GracePeriod, Some(Detail::Delete)),
+        // Before 1.26 nobody says whether it was a deletion or a drain, unless it was our own.
+        StopReason::Delete if stop.source == Source::Harness || case.deletions_are_told_apart() => {
+            (Cause::GracePeriod, Some(Detail::Delete))
+        }
+        StopReason::Delete => (Cause::GracePeriod, None),
         StopReason::Drain => (Cause::GracePeriod, Some(Detail::Drain)),
         StopReason::Taint => (Cause::GracePeriod, Some(Detail::Taint)),
         StopReason::PodCompleted | StopReason::Restart | StopReason::PostStartHook | StopReason::WithPod => {
@@ -38,7 +42,7 @@ pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
     found.sender = case.sender();
     found.evidence.push(stop.sequence);
     found.evidence.extend(case.sigkill.map(|seen| seen.sequence));
-    found.evidence.extend(failures(case, stop));
+    found.evidence.extend(failures(case, &stop));
     Some(found)
 }
 

@@ -41,6 +41,9 @@ pub struct Happenings {
     cgroups: HashMap<String, ContainerRef>,
     oom_kills: HashMap<String, u64>,
     victims: HashSet<u32>,
+    /// What has begun and ended: on a cluster the node and the API both tell.
+    started: HashSet<ContainerRef>,
+    ended: HashSet<ContainerRef>,
 }
 
 impl Happenings {
@@ -51,7 +54,8 @@ impl Happenings {
                 if let Some(pid) = started.pid {
                     self.processes.insert(pid, started.container.clone());
                 }
-                Some(Happening::Started(started.container.clone()))
+                let news = self.started.insert(started.container.clone());
+                news.then(|| Happening::Started(started.container.clone()))
             }
             Fact::Process(seen) => {
                 self.processes.insert(seen.pid, seen.container.clone());
@@ -64,10 +68,12 @@ impl Happenings {
                 None
             }
             Fact::Ended(ended) => {
-                Some(Happening::Ended { container: ended.container.clone(), end: Some(ended.end) })
+                let (container, end) = (ended.container.clone(), Some(ended.end));
+                self.ended.insert(container.clone()).then_some(Happening::Ended { container, end })
             }
             Fact::StartFailed(failed) => {
-                Some(Happening::Ended { container: failed.container.clone(), end: failed.end })
+                let (container, end) = (failed.container.clone(), failed.end);
+                self.ended.insert(container.clone()).then_some(Happening::Ended { container, end })
             }
             Fact::Stopping(stopping) => Some(Happening::Stopping {
                 container: stopping.container.clone(),

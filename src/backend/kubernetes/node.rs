@@ -1,0 +1,324 @@
+//! A kind node on this very host: its pods' cgroups are here, and its processes too.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::backend::local::cgroup::{Cgroup, Version};
+use crate::clock;
+use crate::evidence::{CgroupMade, CgroupOwner, ContainerRef, ContainerStarted, Fact, Moment, Source};
+use crate::observe::{Watch, WatchedCgroup};
+use crate::recorder::Recorder;
+
+/// How often the pods' cgroups are looked through. A container that dies at once lives some 20 ms for the runtime's sake.
+const LOOK: Duration = Duration::from_millis(4);
+
+/// A node whose cgroups are on this host.
+#[derive(Clone, Debug)]
+pub struct LocalNode {
+    /// Its name.
+    pub name: String,
+    /// Its own cgroup as the kernel prints it: `/docker/<id>`.
+    pub cgroup: String,
+    /// Where the memory hierarchy is mounted.
+    pub mount: PathBuf,
+    /// Whose version that is.
+    pub version: Version,
+}
+
+/// A container's run as its node has it.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) cgroup: Cgroup,
+    pub(super) main_pid: Option<u32>,
+}
+
+/// Looks for the cgroups of pods, watches them, and finds their main processes.
+#[derive(Debug)]
+pub(super) struct Finder {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    nodes: Vec<LocalNode>,
+    recorder: Recorder,
+    watch: Watch,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stop: bool,
+    /// The pods that matter, by UID.
+    pods: Vec<String>,
+    /// What is watched, by directory.
+    watched: HashMap<PathBuf, String>,
+    /// By the runtime's ID.
+    places: HashMap<String, Place>,
+}
+
+impl Finder {
+    pub(super) fn start(nodes: Vec<LocalNode>, recorder: Recorder, watch: Watch) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared { nodes, recorder, watch, state: Mutex::default() });
+        for node in &shared.nodes {
+            shared.watch_levels(node);
+        }
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("exit137-pods".into()).spawn(move || theirs.run())?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// From now on this pod matters.
+    pub(super) fn add_pod(&self, uid: &str) {
+        let mut state = self.shared.lock();
+        if !state.pods.iter().any(|known| known == uid) {
+            state.pods.push(uid.to_owned());
+        }
+    }
+
+    /// Where a container's run is, by the runtime's ID.
+    pub(super) fn place(&self, id: &str) -> Option<Place> {
+        self.shared.lock().places.get(id).cloned()
+    }
+
+    /// Looks no more, and reads what is still there a last time.
+    pub(super) fn stop(&mut self) {
+        self.shared.lock().stop = true;
+        if let Some(thread) = self.thread.take() {
+            // It has said what it had to say.
+            let _ = thread.join();
+        }
+        let paths: Vec<String> = self.shared.lock().watched.drain().map(|(_, path)| path).collect();
+        for path in paths {
+            self.shared.watch.remove_cgroup(&path);
+        }
+    }
+}
+
+impl Drop for Finder {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut looked = clock::boot_ns();
+        loop {
+            let (stop, pods) = {
+                let state = self.lock();
+                (state.stop, state.pods.clone())
+            };
+            if stop {
+                return;
+            }
+            let now = clock::boot_ns();
+            for node in &self.nodes {
+                for uid in &pods {
+                    self.look_at_pod(node, uid, Moment::between(looked, now));
+                }
+            }
+            self.look_for_main_processes(Moment::between(looked, now));
+            self.let_go();
+            looked = now;
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// The levels above the pods: a QoS class and all pods of the node.
+    fn watch_levels(&self, node: &LocalNode) {
+        for kubepods in kubepods(node) {
+            self.add(node, &kubepods, CgroupOwner::Node);
+            for class in ["burstable", "besteffort"] {
+                for directory in [kubepods.join(class), slice_below(&kubepods, class)] {
+                    if directory.is_dir() {
+                        self.add(node, &directory, CgroupOwner::Qos { class: class.to_owned() });
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_at_pod(&self, node: &LocalNode, uid: &str, seen: Moment) {
+        for directory in pod_directories(node, uid) {
+            if !self.lock().watched.contains_key(&directory) {
+                self.add(node, &directory, CgroupOwner::Pod { pod: uid.to_owned() });
+            }
+            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let Some(id) = container_id(&name) else { continue };
+                let directory = entry.path();
+                if self.lock().watched.contains_key(&directory) {
+                    continue;
+                }
+                let container = ContainerRef { pod: uid.to_owned(), container: id.clone(), instance: 0 };
+                let path = self.add(node, &directory, CgroupOwner::Container(container));
+                if let Some(path) = path {
+                    let cgroup = Cgroup { version: node.version, directory, path };
+                    self.lock().places.insert(id, Place { cgroup, main_pid: None });
+                    let _ = seen;
+                }
+            }
+        }
+    }
+
+    /// Watches a cgroup and says whose it is; `None` if it has gone meanwhile.
+    fn add(&self, node: &LocalNode, directory: &Path, owner: CgroupOwner) -> Option<String> {
+        let path = format!("/{}", directory.strip_prefix(&node.mount).ok()?.display());
+        let watched =
+            WatchedCgroup { directory: directory.to_owned(), path: path.clone(), owner: owner.clone() };
+        self.watch.add_cgroup(watched).ok()?;
+        let cgroup = Cgroup { version: node.version, directory: directory.to_owned(), path: path.clone() };
+        let group = fs::read_to_string(directory.join("memory.oom.group")).ok();
+        let made = CgroupMade {
+            path: path.clone(),
+            owner,
+            limit: cgroup.limit(),
+            oom_group: group.map(|text| text.trim() == "1"),
+        };
+        self.recorder.now(Source::Harness, Fact::Cgroup(made));
+        self.lock().watched.insert(directory.to_owned(), path.clone());
+        Some(path)
+    }
+
+    /// A container's main process is the first of its PID namespace, once it has become the container's own program.
+    fn look_for_main_processes(&self, seen: Moment) {
+        let searched: Vec<(String, Place)> = {
+            let state = self.lock();
+            let without = state.places.iter().filter(|(_, place)| place.main_pid.is_none());
+            without.map(|(id, place)| (id.clone(), place.clone())).collect()
+        };
+        for (id, place) in searched {
+            let Ok(processes) = place.cgroup.processes() else { continue };
+            let Some(pid) = processes.into_iter().find(|pid| is_main(*pid)) else { continue };
+            let pod = self.pod_of(&place);
+            let container = ContainerRef { pod, container: id.clone(), instance: 0 };
+            self.watch.add_main_process(pid, &container);
+            let oom_score_adj = fs::read_to_string(format!("/proc/{pid}/oom_score_adj"));
+            let started = ContainerStarted {
+                container,
+                id: Some(id.clone()),
+                pid: Some(pid),
+                runtime_pid: None,
+                request: None,
+                limit: None,
+                pod_level_limit: false,
+                neighbours: 0,
+                oom_score_adj: oom_score_adj.ok().and_then(|text| text.trim().parse().ok()),
+                oom_score_adj_asked: None,
+                rlimit_cpu: hard_cpu_limit(pid),
+                grace_seconds: 0,
+            };
+            self.recorder.record(Source::Harness, seen, None, Fact::Started(started));
+            if let Some(place) = self.lock().places.get_mut(&id) {
+                place.main_pid = Some(pid);
+            }
+        }
+    }
+
+    fn pod_of(&self, place: &Place) -> String {
+        let state = self.lock();
+        let inside = |uid: &&String| {
+            let path = &place.cgroup.path;
+            path.contains(uid.as_str()) || path.contains(&uid.replace('-', "_"))
+        };
+        state.pods.iter().find(inside).cloned().unwrap_or_default()
+    }
+
+    /// Lets go of cgroups that are no more.
+    fn let_go(&self) {
+        let gone: Vec<(PathBuf, String)> = {
+            let state = self.lock();
+            let gone = state.watched.iter().filter(|(directory, _)| !directory.exists());
+            gone.map(|(directory, path)| (directory.clone(), path.clone())).collect()
+        };
+        for (directory, path) in gone {
+            self.watch.remove_cgroup(&path);
+            self.lock().watched.remove(&directory);
+        }
+    }
+}
+
+/// The cgroups that hold all pods of a node, by either driver.
+fn kubepods(node: &LocalNode) -> Vec<PathBuf> {
+    let own = node.mount.join(node.cgroup.trim_start_matches('/'));
+    ["kubelet/kubepods", "kubelet.slice/kubelet-kubepods.slice", "kubepods", "kubepods.slice"]
+        .iter()
+        .map(|below| own.join(below))
+        .filter(|directory| directory.is_dir())
+        .collect()
+}
+
+/// What systemd calls a slice below another.
+fn slice_below(parent: &Path, child: &str) -> PathBuf {
+    let name = parent.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    parent.join(format!("{}-{child}.slice", name.trim_end_matches(".slice")))
+}
+
+/// Where a pod's cgroup may be (kubelet `cm/pod_container_manager_linux.go:GetPodContainerName`).
+fn pod_directories(node: &LocalNode, uid: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for kubepods in kubepods(node) {
+        let escaped = format!("pod{}", uid.replace('-', "_"));
+        for class in ["", "burstable", "besteffort"] {
+            let plain = if class.is_empty() { kubepods.clone() } else { kubepods.join(class) };
+            let slice = if class.is_empty() { kubepods.clone() } else { slice_below(&kubepods, class) };
+            found.extend([plain.join(format!("pod{uid}")), slice_below(&slice, &escaped)]);
+        }
+    }
+    found.retain(|directory| directory.is_dir());
+    found
+}
+
+/// The runtime's ID in the name of a container's cgroup: `<64 hex>`, `cri-containerd-<64 hex>.scope`, `crio-<64 hex>.scope`.
+fn container_id(name: &str) -> Option<String> {
+    let bare = name.trim_end_matches(".scope");
+    let id = bare.strip_prefix("cri-containerd-").or_else(|| bare.strip_prefix("crio-")).unwrap_or(bare);
+    (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+}
+
+/// Whether it is the first process of its PID namespace and no longer the runtime's.
+fn is_main(pid: u32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+    let first = field("NSpid:").and_then(|pids| pids.split_whitespace().last()) == Some("1");
+    first && !field("Name:").is_some_and(|name| name.starts_with("runc") || name == "exe")
+}
+
+/// A process's hard RLIMIT_CPU in seconds, where it has one.
+fn hard_cpu_limit(pid: u32) -> Option<u64> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max cpu time"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_containers_cgroup_has_the_runtimes_id_in_its_name() {
+        let id = "ab".repeat(32);
+        for name in [id.clone(), format!("cri-containerd-{id}.scope"), format!("crio-{id}.scope")] {
+            assert_eq!(container_id(&name).as_deref(), Some(id.as_str()), "{name}");
+        }
+        assert_eq!(container_id("memory.stat"), None);
+        assert_eq!(container_id(&id[1..]), None);
+    }
+
+    #[test]
+    fn systemd_names_a_slice_after_all_above_it() {
+        let pods = Path::new("/x/kubelet.slice/kubelet-kubepods.slice");
+        let expected = pods.join("kubelet-kubepods-burstable.slice");
+        assert_eq!(slice_below(pods, "burstable"), expected);
+    }
+}

@@ -1,0 +1,406 @@
+//! A scenario that runs on a cluster: its namespace, its watches, what is done to it, and its end.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::{StreamExt as _, pin_mut};
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod as KubernetesPod};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::client::Client;
+use super::manifest::{self, Place};
+use super::node::Finder;
+use super::told::{Begun, Told};
+use super::{KubernetesBackend, api_error};
+use crate::backend::local::{ActionSpec, act};
+use crate::backend::{BackendError, Running};
+use crate::evidence::{ActionDone, Fact, LimitChanged, Moment, Observation, Source, SourceState, StopReason};
+use crate::observe::Watch;
+use crate::recorder::Recorder;
+use crate::scenario::{Act, ContainerSelector, Pod, Scenario};
+
+/// The sources that the API is.
+const OF_THE_API: [Source; 2] = [Source::Runtime, Source::Kubelet];
+
+/// How much later than it happened the API may tell of an end: the kubelet looks once a second (`PLEG`), then writes.
+const API_LAG: Duration = Duration::from_secs(4);
+
+/// How long pods may take to begin.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Who applies.
+const MANAGER: &str = "exit137";
+
+/// A scenario whose pods are on a cluster.
+#[derive(Debug)]
+pub struct RunningOnCluster {
+    client: Client,
+    place: Place,
+    pods: Vec<Pod>,
+    recorder: Recorder,
+    told: Arc<Told>,
+    node: Option<Arc<OnNode>>,
+    watches: Mutex<JoinSet<()>>,
+}
+
+/// What watches the nodes from this host.
+#[derive(Debug)]
+struct OnNode {
+    finder: Mutex<Finder>,
+    watch: Watch,
+    relayed: tokio::sync::Mutex<mpsc::UnboundedReceiver<Observation>>,
+}
+
+impl RunningOnCluster {
+    pub(super) fn new(
+        backend: &KubernetesBackend,
+        scenario: &Scenario,
+        trial: &str,
+        recorder: Recorder,
+        folder: &Path,
+    ) -> Result<Self, BackendError> {
+        for of in OF_THE_API {
+            recorder.now(of, Fact::Source(SourceState::Present { of }));
+        }
+        recorder.now(Source::Harness, Fact::Cluster(backend.cluster.clone()));
+        let observing = |error| BackendError::doing(format!("observe into {}", folder.display()), error);
+        let node = match (&backend.observers, backend.nodes.is_empty()) {
+            (Ok(observers), false) => {
+                let (sender, relayed) = mpsc::unbounded_channel();
+                let relay = Recorder::relay(sender);
+                let watch = observers.watch(relay.clone(), folder.join("samples.csv")).map_err(observing)?;
+                let finder = Finder::start(backend.nodes.clone(), relay, watch.clone()).map_err(observing)?;
+                let relayed = tokio::sync::Mutex::new(relayed);
+                Some(Arc::new(OnNode { finder: Mutex::new(finder), watch, relayed }))
+            }
+            (observers, _) => {
+                let why = observers.as_ref().err().map_or("its nodes are not on this host", String::as_str);
+                for of in [Source::Kmsg, Source::Trace, Source::Memcg, Source::Exits] {
+                    let reason = why.to_owned();
+                    recorder.now(of, Fact::Source(SourceState::Absent { of, reason }));
+                }
+                None
+            }
+        };
+        let namespace = format!("exit137-{}-{trial}", backend.run);
+        // A namespace is a DNS label.
+        let namespace = namespace.chars().take(63).collect::<String>().trim_end_matches('-').to_owned();
+        Ok(Self {
+            client: backend.client.clone(),
+            place: Place { namespace, run: backend.run.clone(), image: backend.image.clone() },
+            pods: scenario.pods.clone(),
+            told: Arc::new(Told::new(recorder.clone())),
+            recorder,
+            node,
+            watches: Mutex::default(),
+        })
+    }
+
+    fn api(&self) -> Api<KubernetesPod> {
+        self.client.namespaced(&self.place.namespace)
+    }
+
+    /// Makes the namespace; a pod in it needs the service account that a controller makes a moment later.
+    async fn make_namespace(&self, scenario: &Scenario) -> Result<(), BackendError> {
+        let namespaces: Api<Namespace> = self.client.all();
+        let object = manifest::namespace(scenario, &self.place);
+        let applied = namespaces.patch(&self.place.namespace, &params(), &Patch::Apply(&object)).await;
+        applied
+            .map_err(|error| api_error(&format!("make the namespace {}", self.place.namespace), &error))?;
+        Ok(())
+    }
+
+    async fn apply_pod(&self, name: &str, pod: &KubernetesPod) -> Result<(), BackendError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.api().patch(name, &params(), &Patch::Apply(pod)).await {
+                Ok(_) => return Ok(()),
+                Err(kube::Error::Api(status))
+                    if status.message.contains("serviceaccount") && Instant::now() < until =>
+                {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(api_error(&format!("apply pod {name}"), &error)),
+            }
+        }
+    }
+
+    fn begin_watches(&self) {
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pods, told, node) = (self.api(), Arc::clone(&self.told), self.node.clone());
+        let recorder = self.recorder.clone();
+        watches.spawn(async move { watch_pods(pods, &told, node.as_deref(), &recorder).await });
+        let events = self.client.namespaced(&self.place.namespace);
+        let (told, recorder) = (Arc::clone(&self.told), self.recorder.clone());
+        watches.spawn(async move { watch_events(events, &told, &recorder).await });
+        if let Some(node) = self.node.clone() {
+            let told = Arc::clone(&self.told);
+            watches.spawn(async move {
+                let mut relayed = node.relayed.lock().await;
+                while let Some(observation) = relayed.recv().await {
+                    told.node(observation);
+                }
+            });
+        }
+    }
+
+    async fn wait_until_begun(&self, names: &[String]) -> Result<(), BackendError> {
+        let mut begun = self.told.begun.subscribe();
+        let all = |known: &BTreeMap<String, Begun>| {
+            let never = known.values().any(|begun| matches!(begun, Begun::Never(_)));
+            never || names.iter().all(|name| known.get(name) == Some(&Begun::Yes))
+        };
+        let waited = timeout(PATIENCE, begun.wait_for(all)).await;
+        let known = waited.ok().and_then(|known| Some(known.ok()?.clone()));
+        let Some(known) = known else { return Err(self.stuck(names).await) };
+        let never = known.iter().find_map(|(pod, begun)| match begun {
+            Begun::Never(why) => Some(format!("pod {pod} cannot run: {why}")),
+            Begun::No | Begun::Yes => None,
+        });
+        never.map_or(Ok(()), |why| Err(BackendError(why)))
+    }
+
+    /// Why pods have not begun, in the API's own words.
+    async fn stuck(&self, names: &[String]) -> BackendError {
+        let mut reasons = Vec::new();
+        for name in names {
+            let Ok(Some(pod)) = self.api().get_opt(name).await else { continue };
+            let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
+            let unmet = conditions.into_iter().find(|condition| condition.status == "False");
+            reasons.extend(unmet.and_then(|unmet| unmet.message).map(|why| format!("{name}: {why}")));
+        }
+        BackendError(format!(
+            "pods did not begin within {} s; is the cluster too small for the scenario? {}",
+            PATIENCE.as_secs(),
+            reasons.join("; ")
+        ))
+    }
+
+    /// The pods of this name: one, or all its replicas.
+    fn selected(&self, name: &str) -> Vec<String> {
+        let of = |pod: &Pod| {
+            let all = pod.replica_names();
+            if pod.name == name { all } else { all.into_iter().filter(|own| own == name).collect() }
+        };
+        self.pods.iter().flat_map(of).collect()
+    }
+
+    async fn delete(&self, pod: &str, grace_seconds: Option<u32>) -> Result<(), String> {
+        let selected = self.selected(pod);
+        for name in &selected {
+            let own = self.pods.iter().find(|pod| pod.replica_names().contains(name));
+            let grace = grace_seconds.or(own.map(|pod| pod.grace_seconds));
+            self.told.asked(name, StopReason::Delete, grace.map(|grace| u64::from(grace) * 1000));
+            let params = DeleteParams { grace_period_seconds: grace, ..DeleteParams::default() };
+            self.api().delete(name, &params).await.map_err(|error| error.to_string())?;
+        }
+        if selected.is_empty() { Err(format!("there is no pod {pod}")) } else { Ok(()) }
+    }
+
+    /// Where the latest runs of these containers are on their nodes.
+    fn places(&self, selector: &ContainerSelector) -> Result<Vec<super::node::Place>, String> {
+        let node = self.node.as_ref().ok_or("the nodes' processes are not on this host")?;
+        let finder = node.finder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = Vec::new();
+        for pod in self.selected(&selector.pod) {
+            let id = self.told.latest_id(&pod, &selector.container);
+            places.extend(id.and_then(|id| finder.place(&id)));
+        }
+        if places.is_empty() { Err(format!("{selector} does not run")) } else { Ok(places) }
+    }
+
+    async fn kill(&self, container: &ContainerSelector, signal: i32, child: bool) -> Result<(), String> {
+        for place in self.places(container)? {
+            let main_pid = place.main_pid.ok_or_else(|| format!("{container} does not run"))?;
+            let cgroup_procs = place.cgroup.directory.join("cgroup.procs");
+            act(&ActionSpec::Kill { cgroup_procs, main_pid, child, signal }).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the limit on the node, as a runtime does that is told to.
+    async fn set_limit(&self, container: &ContainerSelector, memory: u64) -> Result<(), String> {
+        for place in self.places(container)? {
+            let from = place.cgroup.limit();
+            let before = crate::clock::boot_ns();
+            let refused = act(&ActionSpec::SetLimits(place.cgroup.limit_writes(memory))).await.err();
+            let changed = LimitChanged {
+                cgroup: place.cgroup.path,
+                from,
+                to: memory,
+                writer: "exit137-resize".into(),
+                refused: refused.clone(),
+            };
+            let at = Moment::between(before, crate::clock::boot_ns());
+            self.recorder.record(Source::Harness, at, None, Fact::LimitChanged(changed));
+            if let Some(why) = refused {
+                return Err(format!("the kernel refused it: {why}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the API has told of what the nodes saw end.
+    async fn let_the_api_tell(&self) {
+        let until = Instant::now() + API_LAG;
+        // Where nobody watches the nodes, there is no telling what is still to come.
+        while Instant::now() < until && (self.node.is_none() || self.told.waits_for_names()) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Running for RunningOnCluster {
+    async fn start(&self, scenario: &Scenario) -> Result<(), BackendError> {
+        self.make_namespace(scenario).await?;
+        self.begin_watches();
+        let pods = manifest::pods(scenario, &self.place);
+        for (name, pod) in &pods {
+            self.apply_pod(name, pod).await?;
+        }
+        let names: Vec<String> = pods.into_iter().map(|(name, _)| name).collect();
+        self.wait_until_begun(&names).await
+    }
+
+    async fn apply(&self, index: usize, act: &Act) {
+        let (what, outcome) = match act {
+            Act::Delete { pod, grace_seconds } => {
+                (format!("delete pod {pod}"), self.delete(pod, *grace_seconds).await)
+            }
+            Act::Kill { container, signal, child } => {
+                let what =
+                    format!("send signal {signal} to {}{container}", if *child { "a child in " } else { "" });
+                (what, self.kill(container, *signal, *child).await)
+            }
+            Act::SetLimit { container, memory, .. } => (
+                format!("set the memory limit of {container} to {memory}"),
+                self.set_limit(container, *memory).await,
+            ),
+        };
+        self.recorder.now(Source::Harness, Fact::Action(ActionDone { index, what, error: outcome.err() }));
+    }
+
+    async fn tear_down(&self) -> Vec<String> {
+        self.told.tear_down();
+        self.let_the_api_tell().await;
+        let mut left = Vec::new();
+        // Whoever ignores SIGTERM is not waited for.
+        let now = DeleteParams::default().grace_period(0);
+        if let Err(error) = self.api().delete_collection(&now, &ListParams::default()).await {
+            left.push(format!("pods in namespace {}: {error}", self.place.namespace));
+        }
+        let namespaces: Api<Namespace> = self.client.all();
+        match namespaces.delete(&self.place.namespace, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => left.push(format!("namespace {}: {error}", self.place.namespace)),
+            Ok(_) => {}
+        }
+        left
+    }
+
+    async fn finish(&self) -> Result<(), BackendError> {
+        let mut watches = std::mem::take(&mut *self.watches.lock().unwrap_or_else(PoisonError::into_inner));
+        watches.shutdown().await;
+        if let Some(node) = self.node.clone() {
+            let theirs = Arc::clone(&node);
+            let finished = tokio::task::spawn_blocking(move || {
+                theirs.finder.lock().unwrap_or_else(PoisonError::into_inner).stop();
+                theirs.watch.finish();
+            });
+            finished.await.map_err(|error| BackendError::doing("let the observers finish", error))?;
+            let mut relayed = node.relayed.lock().await;
+            while let Ok(observation) = relayed.try_recv() {
+                self.told.node(observation);
+            }
+        }
+        self.told.finish();
+        for of in OF_THE_API {
+            self.recorder.now(of, Fact::Source(SourceState::Complete { of }));
+        }
+        Ok(())
+    }
+
+    fn latest_usage(&self, cgroup: &str) -> Option<u64> {
+        self.node.as_ref()?.watch.latest_usage(cgroup)
+    }
+
+    fn on_usage(&self, cgroup: &str, bytes: u64) -> oneshot::Receiver<()> {
+        match &self.node {
+            Some(node) => node.watch.on_usage(cgroup, bytes),
+            // Nobody will ever answer.
+            None => oneshot::channel().1,
+        }
+    }
+}
+
+fn params() -> PatchParams {
+    PatchParams::apply(MANAGER).force()
+}
+
+/// Follows the pods of a namespace. A watch that had to begin anew may have missed something: that is said.
+async fn watch_pods(pods: Api<KubernetesPod>, told: &Told, node: Option<&OnNode>, recorder: &Recorder) {
+    let stream = watcher(pods, watcher::Config::default()).default_backoff();
+    pin_mut!(stream);
+    let mut gap = Gap::new(Source::Runtime);
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
+                if let (Some(uid), Some(node)) = (told.pod(&pod), node) {
+                    node.finder.lock().unwrap_or_else(PoisonError::into_inner).add_pod(&uid);
+                }
+            }
+            Ok(watcher::Event::Delete(pod)) => told.deleted(&pod),
+            Ok(watcher::Event::Init) => gap.listing(recorder),
+            Ok(watcher::Event::InitDone) => {}
+            Err(error) => gap.broken(&error),
+        }
+    }
+}
+
+async fn watch_events(events: Api<Event>, told: &Told, recorder: &Recorder) {
+    let stream = watcher(events, watcher::Config::default()).default_backoff();
+    pin_mut!(stream);
+    let mut gap = Gap::new(Source::Kubelet);
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(watcher::Event::Apply(event) | watcher::Event::InitApply(event)) => told.event(&event),
+            Ok(watcher::Event::Init) => gap.listing(recorder),
+            Ok(watcher::Event::Delete(_) | watcher::Event::InitDone) => {}
+            Err(error) => gap.broken(&error),
+        }
+    }
+}
+
+/// A watch that broke, and what it may have missed.
+struct Gap {
+    of: Source,
+    listed: bool,
+    heard: u64,
+}
+
+impl Gap {
+    fn new(of: Source) -> Self {
+        Self { of, listed: false, heard: crate::clock::boot_ns() }
+    }
+
+    /// The watch lists everything: the first time it begins so, later it has lost its place (HTTP 410).
+    fn listing(&mut self, recorder: &Recorder) {
+        if self.listed {
+            let at = Moment::between(self.heard, crate::clock::boot_ns());
+            let gap = SourceState::Gap { of: self.of, lost: 1 };
+            recorder.record(self.of, at, None, Fact::Source(gap));
+        }
+        self.listed = true;
+        self.heard = crate::clock::boot_ns();
+    }
+
+    fn broken(&self, error: &watcher::Error) {
+        tracing::info!(source = %self.of, %error, "a watch broke and begins anew");
+    }
+}

@@ -1,0 +1,252 @@
+//! What the API and the nodes tell, brought together into one record.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
+use tokio::sync::watch;
+
+use super::manifest::POD;
+use super::names::{Names, Renamed};
+use crate::clock;
+use crate::evidence::kubernetes::{PodReader, Statement, WallOffset, container_ids};
+use crate::evidence::{Fact, Moment, Observation, PodStopping, Source, StopReason, Stopping};
+use crate::recorder::Recorder;
+
+/// How far a pod has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// Nothing of it has run yet; why, as far as the API says.
+    #[default]
+    No,
+    /// It has begun to run its containers, or has failed at it.
+    Yes,
+    /// It never will.
+    Never(String),
+}
+
+/// What is known so far.
+#[derive(Debug)]
+pub(super) struct Told {
+    recorder: Recorder,
+    state: Mutex<State>,
+    /// By what the record calls the pods.
+    pub(super) begun: watch::Sender<BTreeMap<String, Begun>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    names: Names,
+    readers: HashMap<String, PodReader>,
+    /// What the nodes told of containers that the API has not named yet.
+    waiting: Vec<Observation>,
+    uids: Vec<String>,
+}
+
+impl Told {
+    pub(super) fn new(recorder: Recorder) -> Self {
+        Self { recorder, state: Mutex::default(), begun: watch::Sender::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A pod's object; answers its UID if it was not known.
+    pub(super) fn pod(&self, object: &Pod) -> Option<String> {
+        let name = name_of(object)?;
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        let mut state = self.lock();
+        let new = !state.uids.contains(&uid);
+        if new {
+            state.uids.push(uid.clone());
+            state.names.learn_pod(&uid, &name);
+        }
+        let (received, wall) = now();
+        let reader = state.readers.entry(name.clone()).or_insert_with(|| PodReader::new(&name));
+        let statements = reader.object(object, received, &wall);
+        let mut learned = false;
+        for (id, container) in container_ids(&name, object) {
+            learned |= state.names.learn_container(id, container);
+        }
+        let freed = if learned { state.free() } else { Vec::new() };
+        drop(state);
+        self.state_all(statements);
+        self.record_all(freed);
+        self.begun.send_if_modified(|begun| {
+            let now = begun_of(object);
+            let known = begun.entry(name).or_default();
+            let changed = *known != now && *known != Begun::Yes;
+            if changed {
+                *known = now;
+            }
+            changed
+        });
+        new.then_some(uid)
+    }
+
+    /// A pod's object is gone.
+    pub(super) fn deleted(&self, object: &Pod) {
+        self.pod(object);
+        let Some(name) = name_of(object) else { return };
+        let (received, _) = now();
+        let statements = self.lock().readers.get_mut(&name).map(|reader| reader.deleted(received));
+        self.state_all(statements.unwrap_or_default());
+    }
+
+    /// An event on one of the pods.
+    pub(super) fn event(&self, event: &Event) {
+        let (received, wall) = now();
+        let about = event.involved_object.name.clone().unwrap_or_default();
+        let statements =
+            self.lock().readers.get_mut(&about).map(|reader| reader.event(event, received, &wall));
+        self.state_all(statements.unwrap_or_default());
+    }
+
+    /// What a node tells, under provisional names.
+    pub(super) fn node(&self, mut observation: Observation) {
+        let mut state = self.lock();
+        match state.names.rename(observation.fact) {
+            Renamed::Fact(fact) => {
+                observation.fact = fact;
+                drop(state);
+                self.record_all(vec![observation]);
+            }
+            Renamed::NotYet(fact) => {
+                observation.fact = fact;
+                state.waiting.push(observation);
+            }
+        }
+    }
+
+    /// Whether something that ended waits for its name.
+    pub(super) fn waits_for_names(&self) -> bool {
+        self.lock().waiting.iter().any(|waiting| matches!(waiting.fact, Fact::Ended(_)))
+    }
+
+    /// The runtime's ID of a container's latest run.
+    pub(super) fn latest_id(&self, pod: &str, container: &str) -> Option<String> {
+        self.lock().names.latest_id(pod, container).map(str::to_owned)
+    }
+
+    /// exit137 itself asks for a pod's end.
+    pub(super) fn asked(&self, pod: &str, reason: StopReason, grace_ms: Option<u64>) {
+        let message = "exit137 asked for it".to_owned();
+        let stopping = PodStopping { pod: pod.to_owned(), reason, grace_ms, message };
+        self.recorder.now(Source::Harness, Fact::PodStopping(stopping));
+    }
+
+    /// From now on, what ends is the tear-down's: the runs that are known, and those that may just begin.
+    pub(super) fn tear_down(&self) {
+        let known: Vec<_> = self.lock().names.containers().into_iter().cloned().collect();
+        for mut container in known {
+            for _ in 0..2 {
+                let reason = StopReason::TearDown;
+                let stopping = Stopping { container: container.clone(), reason, grace_ms: 0 };
+                self.recorder.now(Source::Harness, Fact::Stopping(stopping));
+                container.instance += 1;
+            }
+        }
+    }
+
+    /// The API will tell no more: what has no name by now was a pause process's, or nobody's.
+    pub(super) fn finish(&self) {
+        let mut state = self.lock();
+        let waiting = std::mem::take(&mut state.waiting);
+        for observation in waiting {
+            if let Fact::Cgroup(made) = &observation.fact
+                && let Some(fact) = state.names.as_pause(made)
+            {
+                self.recorder.record(observation.source, observation.moment, observation.raw, fact);
+            }
+        }
+    }
+
+    fn state_all(&self, statements: Vec<Statement>) {
+        for Statement { source, moment, raw, fact } in statements {
+            self.recorder.record(source, moment, raw, fact);
+        }
+    }
+
+    fn record_all(&self, observations: Vec<Observation>) {
+        for Observation { source, moment, raw, fact, .. } in observations {
+            self.recorder.record(source, moment, raw, fact);
+        }
+    }
+}
+
+impl State {
+    /// What has waited for names and has them now.
+    fn free(&mut self) -> Vec<Observation> {
+        let mut free = Vec::new();
+        for mut observation in std::mem::take(&mut self.waiting) {
+            match self.names.rename(observation.fact) {
+                Renamed::Fact(fact) => {
+                    observation.fact = fact;
+                    free.push(observation);
+                }
+                Renamed::NotYet(fact) => {
+                    observation.fact = fact;
+                    self.waiting.push(observation);
+                }
+            }
+        }
+        free
+    }
+}
+
+fn name_of(object: &Pod) -> Option<String> {
+    object.metadata.labels.as_ref()?.get(POD).cloned()
+}
+
+/// This moment, and how the wall clock stands to boot time.
+fn now() -> (Moment, WallOffset) {
+    let boot = clock::boot_ns();
+    let unix_minus_boot_ns = i128::from(clock::unix_ns()) - i128::from(boot);
+    (Moment::exactly(boot), WallOffset { unix_minus_boot_ns })
+}
+
+/// Reasons for which a container waits in vain (kubelet `images/types.go`, `kuberuntime/kuberuntime_container.go`).
+const IN_VAIN: [&str; 6] = [
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "ErrImageInspect",
+];
+
+fn begun_of(pod: &Pod) -> Begun {
+    let Some(status) = &pod.status else { return Begun::No };
+    let all = || {
+        let lists = [&status.init_container_statuses, &status.container_statuses];
+        lists.into_iter().flatten().flatten()
+    };
+    if let Some(why) = all().find_map(in_vain) {
+        return Begun::Never(why);
+    }
+    let main = || status.container_statuses.iter().flatten();
+    let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let tried = all().any(ended_badly);
+    if over || tried || main().any(has_run) { Begun::Yes } else { Begun::No }
+}
+
+fn in_vain(status: &ContainerStatus) -> Option<String> {
+    let waiting = status.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    let message = waiting.message.as_deref().unwrap_or_default();
+    IN_VAIN.contains(&reason).then(|| format!("container {}: {reason}: {message}", status.name))
+}
+
+fn has_run(status: &ContainerStatus) -> bool {
+    let now =
+        status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some());
+    now || status.last_state.as_ref().is_some_and(|state| state.terminated.is_some())
+}
+
+fn ended_badly(status: &ContainerStatus) -> bool {
+    [&status.state, &status.last_state]
+        .into_iter()
+        .flatten()
+        .any(|state| state.terminated.as_ref().is_some_and(|terminated| terminated.exit_code != 0))
+}

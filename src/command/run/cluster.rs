@@ -1,0 +1,76 @@
+//! What a run on a cluster needs, and whether a scenario can run there.
+
+use crate::backend::kubernetes::KubernetesBackend;
+use crate::backend::kubernetes::image::Image;
+use crate::backend::kubernetes::kind::Kind;
+use crate::backend::local::cgroup::{Hierarchy, Version};
+use crate::cli;
+use crate::command::cluster::{context, ensure};
+use crate::scenario::{PodKind, Program, Requirement, Scenario};
+
+/// Finds or makes the cluster, sees to it that it has our image, and makes what the run needs there.
+pub(super) async fn prepare(args: &cli::Run) -> Result<KubernetesBackend, String> {
+    let prepared = match (args.on, &args.context, &args.image) {
+        (cli::Backend::Cluster, Some(context), Some(image)) => {
+            KubernetesBackend::prepare(context, image.clone(), Vec::new()).await
+        }
+        _ => on_kind(args).await,
+    };
+    prepared.map_err(|error| error.to_string())
+}
+
+async fn on_kind(args: &cli::Run) -> Result<KubernetesBackend, crate::backend::BackendError> {
+    let kind = Kind::find().await?;
+    let cluster = &args.kind.cluster;
+    ensure(&kind, &args.kind).await?;
+    let image = Image::build()?;
+    kind.load(cluster, &image).await?;
+    let nodes = kind.nodes_on_this_host(cluster).await?;
+    KubernetesBackend::prepare(&context(cluster), image.name().to_owned(), nodes).await
+}
+
+/// What a scenario asks for that cannot be had there.
+pub(super) fn lack(scenario: &Scenario, on: cli::Backend) -> Option<String> {
+    let required = scenario.requires.iter().find_map(|requirement| match requirement {
+        Requirement::Cgroup(wanted) => {
+            let here = Hierarchy::find().map_or(0, |hierarchy| match hierarchy.version {
+                Version::V1 => 1,
+                Version::V2 => 2,
+            });
+            // A kind node has this host's kernel.
+            let differs = on == cli::Backend::Kind && here != *wanted;
+            differs.then(|| format!("needs cgroup v{wanted}; the nodes have v{here}"))
+        }
+        Requirement::DisposableHost => {
+            Some("lets a whole machine run out of memory, which is never done to a cluster".to_owned())
+        }
+        Requirement::Program(program) => {
+            Some(format!("needs the program {program}, which an image on a cluster would have to bring"))
+        }
+        Requirement::Cluster | Requirement::Root => None,
+    });
+    required.or_else(|| not_there_yet(scenario))
+}
+
+/// What exit137 cannot bring about on a cluster yet.
+fn not_there_yet(scenario: &Scenario) -> Option<String> {
+    if scenario.node.memory.is_some() {
+        return Some("node.memory: a cluster's node cannot be given a budget yet".to_owned());
+    }
+    for pod in &scenario.pods {
+        if pod.kind != PodKind::Pod {
+            return Some(format!("pod {}: controllers are not applied on a cluster yet", pod.name));
+        }
+        for container in &pod.containers {
+            let of_spec = pod.spec.init_containers.iter().flatten().chain(&pod.spec.containers);
+            let image = of_spec.filter(|own| own.name == container.name).find_map(|own| own.image.as_ref());
+            if matches!(container.program, Program::Command(_)) && image.is_none() {
+                return Some(format!(
+                    "{}/{}: a command needs an image on a cluster",
+                    pod.name, container.name
+                ));
+            }
+        }
+    }
+    None
+}

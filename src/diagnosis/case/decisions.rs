@@ -1,0 +1,44 @@
+//! Decisions about a whole pod: the API states who asked for its end, the kubelet's `Killing` event when it began.
+
+use super::super::timeline::{Seen, Timeline};
+use crate::evidence::{ContainerRef, PodStopping, Source, StopReason, Stopping};
+
+/// Since Kubernetes 1.26 a pod's `DisruptionTarget` says who asked, if it was not a plain deletion (KEP-3329).
+const SAYS_WHO_ASKED: u32 = 26;
+
+/// The decision about this container's pod, as far as the statements on it go together: the most telling reason, the best
+/// moment, the shortest grace period.
+pub(super) fn of_pod(timeline: &Timeline, container: &ContainerRef, to: u64) -> Option<Seen<Stopping>> {
+    let about = |stop: &&Seen<PodStopping>| stop.fact.pod == container.pod && stop.at.earliest() <= to;
+    let all: Vec<&Seen<PodStopping>> = timeline.pod_stops.iter().filter(about).collect();
+    let told = all.iter().max_by_key(|stop| telling(timeline, stop))?;
+    let began = timeline.stops.iter().find(|stop| {
+        stop.fact.container == *container
+            && stop.fact.reason == StopReason::WithPod
+            && stop.at.earliest() <= to
+    });
+    let moments = all.iter().map(|stop| stop.at).chain(began.map(|stop| stop.at));
+    let at = moments.min_by_key(|at| at.uncertainty())?;
+    let of_start = timeline.starts.get(container).map(|start| u64::from(start.fact.grace_seconds) * 1000);
+    let stated = all.iter().filter_map(|stop| stop.fact.grace_ms).min();
+    // An eviction gives `immediateEvictionGracePeriodSeconds`; nothing gives less than two seconds (eviction_manager.go,
+    // kuberuntime_container.go).
+    let evicted = (told.fact.reason == StopReason::Eviction).then_some(2_000);
+    let grace_ms = evicted.or(stated).or(of_start).unwrap_or(30_000).max(2_000);
+    let fact = Stopping { container: container.clone(), reason: told.fact.reason, grace_ms };
+    Some(Seen { at, sequence: told.sequence, source: told.source, fact })
+}
+
+/// How much a statement says about who asked. That a pod is deleted it is in any case.
+fn telling(timeline: &Timeline, stop: &Seen<PodStopping>) -> u8 {
+    match (stop.fact.reason == StopReason::Delete, stop.source) {
+        (true, Source::Harness) => 2,
+        (true, _) => u8::from(who_asked_is_said(timeline)),
+        (false, _) => 3,
+    }
+}
+
+/// Whether that the pod was deleted, and nothing more, means that somebody deleted it.
+pub(in crate::diagnosis) fn who_asked_is_said(timeline: &Timeline) -> bool {
+    timeline.cluster.as_ref().is_none_or(|cluster| cluster.minor >= SAYS_WHO_ASKED)
+}

@@ -1,0 +1,147 @@
+//! Events on a pod. They are lossy (the kubelet's correlator drops those past 25 per object): none is no evidence of anything.
+
+use k8s_openapi::api::core::v1::{Container, Event, Probe};
+
+use super::pod::{PodReader, Received};
+use super::{SECOND, Statement};
+use crate::evidence::{
+    ContainerRef, Fact, Moment, Noted, ProbeFailed, ProbeKind, Source, StartFailed, StopReason, Stopping,
+};
+
+pub(super) fn read(reader: &mut PodReader, event: &Event, received: Received<'_>) -> Vec<Statement> {
+    let name = event.metadata.name.clone().unwrap_or_default();
+    let count = event.count.or_else(|| event.series.as_ref()?.count).unwrap_or(1);
+    let before = reader.counts.insert(name.clone(), count).unwrap_or(0);
+    if count <= before {
+        return Vec::new();
+    }
+    let at = moment(event, count, received);
+    let reason = event.reason.as_deref().unwrap_or_default();
+    let message = event.message.as_deref().unwrap_or_default();
+    let mut statements = Vec::new();
+    let state = |fact| Statement {
+        source: Source::Kubelet,
+        moment: at,
+        raw: Some(format!("{reason}: {message}")),
+        fact,
+    };
+    let container = event.involved_object.field_path.as_deref().and_then(container_of);
+    match (reason, container) {
+        ("Killing", Some(container)) => {
+            statements.push(state(killing(reader, container, message)));
+        }
+        ("Unhealthy", Some(container)) => {
+            statements.extend(unhealthy(reader, container, message, count).map(state));
+        }
+        ("FailedCreatePodSandBox", _) => {
+            statements.extend(no_sandbox(reader, message).map(state));
+        }
+        ("Evicted", _) => reader.stopping(StopReason::Eviction, None, message.into(), at, &mut statements),
+        ("Preempted" | "Preempting", _) => {
+            reader.stopping(StopReason::Preemption, None, message.into(), at, &mut statements);
+        }
+        ("TaintManagerEviction", _) if message.starts_with("Marking") => {
+            reader.stopping(StopReason::Taint, None, message.into(), at, &mut statements);
+        }
+        ("DeadlineExceeded", _) => {
+            reader.stopping(StopReason::Deadline, None, message.into(), at, &mut statements);
+        }
+        (_, _) => {
+            let object = format!("pod/{}", reader.pod);
+            let noted = Noted { object, reason: reason.to_owned(), message: message.to_owned() };
+            statements.push(state(Fact::Noted(noted)));
+        }
+    }
+    statements
+}
+
+/// An event's name ends in the nanosecond of its first occurrence (client-go `record/event.go:makeEvent`); later ones have
+/// whole seconds.
+fn moment(event: &Event, count: i32, received: Received<'_>) -> Moment {
+    if count == 1 {
+        let suffix = event.metadata.name.as_deref().and_then(|name| name.rsplit('.').next());
+        let ns = suffix.filter(|hex| hex.len() == 16).and_then(|hex| i128::from_str_radix(hex, 16).ok());
+        if let Some(ns) = ns {
+            return received.wall.moment(ns, ns);
+        }
+    }
+    let exact = event.event_time.as_ref().map(|time| time.0.as_nanosecond());
+    if let Some(ns) = exact.filter(|_| count == 1) {
+        return received.wall.moment(ns, ns);
+    }
+    let last = event.last_timestamp.as_ref().map(|time| i128::from(time.0.as_second()) * SECOND);
+    last.map_or(received.at, |from| received.wall.moment(from, from + SECOND))
+}
+
+/// `spec.containers{app}` names `app`.
+fn container_of(path: &str) -> Option<&str> {
+    let (list, rest) = path.split_once('{')?;
+    let known = ["spec.containers", "spec.initContainers", "spec.ephemeralContainers"];
+    known.contains(&list).then(|| rest.trim_end_matches('}'))
+}
+
+/// The kubelet stops a container (`kuberuntime_container.go:killContainer`): its message says why, or nothing.
+fn killing(reader: &PodReader, name: &str, message: &str) -> Fact {
+    let found = container(reader, name);
+    let probe = |probe: Option<&Probe>| {
+        let own = probe.and_then(|probe| probe.termination_grace_period_seconds);
+        own.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(reader.grace_seconds())
+    };
+    let (reason, grace) = if message.contains("failed liveness probe") {
+        (StopReason::LivenessProbe, probe(found.and_then(|c| c.liveness_probe.as_ref())))
+    } else if message.contains("failed startup probe") {
+        (StopReason::StartupProbe, probe(found.and_then(|c| c.startup_probe.as_ref())))
+    } else if message.contains("PostStartHook") {
+        (StopReason::PostStartHook, reader.grace_seconds())
+    } else if message.contains("definition changed") || message.contains("resize requires restart") {
+        (StopReason::Restart, reader.grace_seconds())
+    } else {
+        (StopReason::WithPod, reader.grace_seconds())
+    };
+    // Never below two seconds (`minimumGracePeriodInSeconds`).
+    let grace_ms = u64::from(grace.max(2)) * 1000;
+    Fact::Stopping(Stopping { container: latest(reader, name), reason, grace_ms })
+}
+
+fn unhealthy(reader: &PodReader, name: &str, message: &str, count: i32) -> Option<Fact> {
+    let found = container(reader, name);
+    let (probe, spec) = if message.starts_with("Liveness") {
+        (ProbeKind::Liveness, found.and_then(|c| c.liveness_probe.as_ref()))
+    } else if message.starts_with("Startup") {
+        (ProbeKind::Startup, found.and_then(|c| c.startup_probe.as_ref()))
+    } else {
+        return None;
+    };
+    let threshold = spec.and_then(|probe| probe.failure_threshold).unwrap_or(3);
+    Some(Fact::ProbeFailed(ProbeFailed {
+        container: latest(reader, name),
+        probe,
+        message: message.to_owned(),
+        failures: u32::try_from(count).unwrap_or(1),
+        threshold: u32::try_from(threshold).unwrap_or(3),
+    }))
+}
+
+/// The pod's sandbox could not be made: with a limit too small even the runtime's first process is OOM-killed in it.
+fn no_sandbox(reader: &mut PodReader, message: &str) -> Option<Fact> {
+    let first = reader.spec.containers.first()?.name.clone();
+    let container = ContainerRef { pod: reader.pod.clone(), container: first, instance: 0 };
+    let message = message.to_owned();
+    reader.news(format!("no sandbox {container}")).then_some(Fact::StartFailed(StartFailed {
+        container,
+        pid: None,
+        message,
+        end: None,
+    }))
+}
+
+fn container<'a>(reader: &'a PodReader, name: &str) -> Option<&'a Container> {
+    let init = reader.spec.init_containers.iter().flatten();
+    init.chain(&reader.spec.containers).find(|container| container.name == name)
+}
+
+/// The run that an event speaks of: the latest that the pod's object has shown.
+fn latest(reader: &PodReader, name: &str) -> ContainerRef {
+    let instance = reader.latest_run(name);
+    ContainerRef { pod: reader.pod.clone(), container: name.to_owned(), instance }
+}
