@@ -242,10 +242,8 @@ impl<B: Backend> Driver<'_, B> {
                 });
             }
         }
-        match self.happenings.observe(observation) {
-            Some(happening) => self.next(Event::Seen(happening)),
-            None => Vec::new(),
-        }
+        let happened = self.happenings.observe(observation);
+        happened.into_iter().flat_map(|happening| self.next(Event::Seen(happening))).collect()
     }
 
     /// The sizes of this container that the scenario waits for.

@@ -66,6 +66,11 @@ impl KubernetesBackend {
         };
         Ok(Self { run, client, image, cluster, nodes, observers, lease })
     }
+
+    /// What the cluster is.
+    pub fn cluster(&self) -> &ClusterFacts {
+        &self.cluster
+    }
 }
 
 impl Backend for KubernetesBackend {

@@ -98,6 +98,14 @@ async fn execute(
             }
             cli::Backend::Kind | cli::Backend::Cluster => {
                 let backend = Arc::new(cluster::prepare(args).await?);
+                let mut known = Vec::new();
+                for loaded in runnable {
+                    match cluster::too_old(&loaded.scenario, backend.cluster()) {
+                        Some(why) => reports.push(skip(loaded, why, args.no_skips, artifacts)?),
+                        None => known.push(loaded),
+                    }
+                }
+                let runnable = known;
                 let interrupt = Interrupt::listen(signals, args.timeout, watch::channel(None).1);
                 run_on(args, &runnable, backend, jobs, interrupt, artifacts, &mut statuses).await?
             }

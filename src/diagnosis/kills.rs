@@ -218,7 +218,12 @@ fn owner(timeline: &Timeline, pid: u32, at: Moment, path: Option<&str>) -> Owner
         if let Some(container) = timeline.container_at(path) {
             return Owner::Container(container.clone());
         }
-        let ours = timeline.cgroups.values().any(|made| lies_in(path, &made.fact.path));
+        // On a cluster, what all pods of a node share is others' too.
+        let shared = |made: &Seen<crate::evidence::CgroupMade>| {
+            timeline.cluster.is_some()
+                && matches!(made.fact.owner, CgroupOwner::Node | CgroupOwner::Qos { .. })
+        };
+        let ours = timeline.cgroups.values().any(|made| !shared(made) && lies_in(path, &made.fact.path));
         return if ours { Owner::Ours(path.to_owned()) } else { Owner::Foreign };
     }
     let alive = |container: &ContainerRef| {

@@ -154,7 +154,10 @@ impl Shared {
                 if let Some(watched) = table.watched.get_mut(&event.data.u64())
                     && watched.notified()
                 {
-                    watched.tell_notified(now);
+                    // On a node it is the runtime that removes cgroups, and v1 fires then too: nothing is told by that.
+                    if watched.is_there() {
+                        watched.tell_notified(now);
+                    }
                     watched.wake(now);
                 }
             }

@@ -31,6 +31,9 @@ const OF_THE_API: [Source; 2] = [Source::Runtime, Source::Kubelet];
 /// How much later than it happened the API may tell of an end: the kubelet looks once a second (`PLEG`), then writes.
 const API_LAG: Duration = Duration::from_secs(4);
 
+/// How much later than the kill the event that explains it may come.
+const EVENT_LAG: Duration = Duration::from_secs(8);
+
 /// How long pods may take to begin.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -253,6 +256,13 @@ impl RunningOnCluster {
         while Instant::now() < until && (self.node.is_none() || self.told.waits_for_names()) {
             sleep(Duration::from_millis(50)).await;
         }
+        // A kubelet under load sends its events late (`eventRecordQPS`).
+        let until = Instant::now() + EVENT_LAG;
+        let probed: Vec<String> =
+            self.pods.iter().filter(|pod| is_probed(pod)).flat_map(Pod::replica_names).collect();
+        while Instant::now() < until && self.told.waits_for_events(&probed) {
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
@@ -337,6 +347,11 @@ impl Running for RunningOnCluster {
             None => oneshot::channel().1,
         }
     }
+}
+
+/// Whether a probe may stop one of its containers.
+fn is_probed(pod: &Pod) -> bool {
+    pod.containers.iter().any(|container| container.liveness.is_some() || container.startup.is_some())
 }
 
 fn params() -> PatchParams {

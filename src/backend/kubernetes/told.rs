@@ -1,6 +1,6 @@
 //! What the API and the nodes tell, brought together into one record.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
@@ -10,7 +10,7 @@ use super::manifest::POD;
 use super::names::{Names, Renamed};
 use crate::clock;
 use crate::evidence::kubernetes::{PodReader, Statement, WallOffset, container_ids};
-use crate::evidence::{Fact, Moment, Observation, PodStopping, Source, StopReason, Stopping};
+use crate::evidence::{ContainerRef, Fact, Moment, Observation, PodStopping, Source, StopReason, Stopping};
 use crate::recorder::Recorder;
 
 /// How far a pod has come.
@@ -41,6 +41,10 @@ struct State {
     /// What the nodes told of containers that the API has not named yet.
     waiting: Vec<Observation>,
     uids: Vec<String>,
+    torn_down: bool,
+    /// Containers that ended with 137 and whose decision to stop, if there was one, has not been told.
+    unexplained: BTreeSet<ContainerRef>,
+    explained: BTreeSet<ContainerRef>,
 }
 
 impl Told {
@@ -124,6 +128,11 @@ impl Told {
         self.lock().waiting.iter().any(|waiting| matches!(waiting.fact, Fact::Ended(_)))
     }
 
+    /// Whether a container of one of these pods got a SIGKILL that an event may still explain.
+    pub(super) fn waits_for_events(&self, pods: &[String]) -> bool {
+        self.lock().unexplained.iter().any(|container| pods.contains(&container.pod))
+    }
+
     /// The runtime's ID of a container's latest run.
     pub(super) fn latest_id(&self, pod: &str, container: &str) -> Option<String> {
         self.lock().names.latest_id(pod, container).map(str::to_owned)
@@ -138,6 +147,7 @@ impl Told {
 
     /// From now on, what ends is the tear-down's: the runs that are known, and those that may just begin.
     pub(super) fn tear_down(&self) {
+        self.lock().torn_down = true;
         let known: Vec<_> = self.lock().names.containers().into_iter().cloned().collect();
         for mut container in known {
             for _ in 0..2 {
@@ -163,19 +173,39 @@ impl Told {
     }
 
     fn state_all(&self, statements: Vec<Statement>) {
-        for Statement { source, moment, raw, fact } in statements {
+        let torn_down = self.lock().torn_down;
+        // That we ourselves delete what is left is no part of the scenario.
+        let ours = |fact: &Fact| {
+            torn_down && matches!(fact, Fact::PodStopping(stop) if stop.reason == StopReason::Delete)
+        };
+        for Statement { source, moment, raw, fact } in statements.into_iter().filter(|s| !ours(&s.fact)) {
+            self.lock().explain(&fact);
             self.recorder.record(source, moment, raw, fact);
         }
     }
 
     fn record_all(&self, observations: Vec<Observation>) {
         for Observation { source, moment, raw, fact, .. } in observations {
+            self.lock().explain(&fact);
             self.recorder.record(source, moment, raw, fact);
         }
     }
 }
 
 impl State {
+    /// Keeps which SIGKILLs nobody has explained.
+    fn explain(&mut self, fact: &Fact) {
+        if let Fact::Ended(ended) = fact
+            && ended.end.exit_code() == 137
+            && !self.explained.contains(&ended.container)
+        {
+            self.unexplained.insert(ended.container.clone());
+        } else if let Fact::Stopping(stop) = fact {
+            self.explained.insert(stop.container.clone());
+            self.unexplained.remove(&stop.container);
+        }
+    }
+
     /// What has waited for names and has them now.
     fn free(&mut self) -> Vec<Observation> {
         let mut free = Vec::new();

@@ -6,7 +6,8 @@ use crate::backend::kubernetes::kind::Kind;
 use crate::backend::local::cgroup::{Hierarchy, Version};
 use crate::cli;
 use crate::command::cluster::{context, ensure};
-use crate::scenario::{PodKind, Program, Requirement, Scenario};
+use crate::evidence::ClusterFacts;
+use crate::scenario::{PodKind, Program, Requirement, Role, Scenario, Volume, VolumeKind};
 
 /// Finds or makes the cluster, sees to it that it has our image, and makes what the run needs there.
 pub(super) async fn prepare(args: &cli::Run) -> Result<KubernetesBackend, String> {
@@ -50,6 +51,24 @@ pub(super) fn lack(scenario: &Scenario, on: cli::Backend) -> Option<String> {
         Requirement::Cluster | Requirement::Root => None,
     });
     required.or_else(|| not_there_yet(scenario))
+}
+
+/// What a scenario asks for that this version of Kubernetes does not know.
+pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts) -> Option<String> {
+    let needs = |minor: u32, what: &str| {
+        (cluster.minor < minor)
+            .then(|| format!("{what} needs Kubernetes 1.{minor}; the cluster runs {}", cluster.version))
+    };
+    scenario.pods.iter().find_map(|pod| {
+        let sidecar = pod.containers.iter().any(|container| container.role == Role::Sidecar);
+        let sized = |volume: &Volume| matches!(volume.kind, VolumeKind::Memory { size_limit: Some(_) });
+        // KEP-2837 (PodLevelResources), KEP-753 (SidecarContainers), KEP-1967 (SizeMemoryBackedVolumes): on by default since.
+        let pod_level = pod.pod_limit.and_then(|_| needs(34, "a pod's own limit"));
+        let sidecar = || sidecar.then(|| needs(29, "a sidecar container")).flatten();
+        let sized =
+            || pod.volumes.iter().any(sized).then(|| needs(22, "a memory volume's sizeLimit")).flatten();
+        pod_level.or_else(sidecar).or_else(sized)
+    })
 }
 
 /// What exit137 cannot bring about on a cluster yet.

@@ -21,6 +21,9 @@ use crate::report::trial;
 use crate::runner::{self, Shared, Usage};
 use crate::scenario::Requirement;
 
+/// So many pods at once take a kubelet long to start.
+const MANY_PODS: u32 = 12;
+
 /// Runs every trial of every scenario: those that would disturb others alone, the rest beside each other.
 pub(super) async fn run_all<B: Backend>(
     scenarios: &[&Loaded],
@@ -38,7 +41,8 @@ pub(super) async fn run_all<B: Backend>(
             artifacts.scenario(&loaded.scenario.name, &loaded.text).map_err(|error| error.to_string())?;
         folders.push((*loaded, folder));
     }
-    let (alone, together): (Vec<_>, Vec<_>) = folders.iter().partition(|(loaded, _)| disturbs(loaded));
+    let (alone, together): (Vec<_>, Vec<_>) =
+        folders.iter().partition(|(loaded, _)| disturbs(loaded, backend.lag_ms() > 0));
     let trials = (1..=repeat)
         .flat_map(|number| together.iter().map(move |(loaded, folder)| (*loaded, folder, number)));
     stream::iter(trials)
@@ -60,9 +64,11 @@ pub(super) async fn run_all<B: Backend>(
         .collect()
 }
 
-/// A scenario that takes the whole machine's memory is no company for others.
-fn disturbs(loaded: &Loaded) -> bool {
-    loaded.scenario.requires.contains(&Requirement::DisposableHost)
+/// A scenario that takes the whole machine's memory is no company for others, and one that keeps a kubelet busy for half a
+/// minute neither.
+fn disturbs(loaded: &Loaded, on_cluster: bool) -> bool {
+    let pods: u32 = loaded.scenario.pods.iter().map(|pod| pod.replicas).sum();
+    loaded.scenario.requires.contains(&Requirement::DisposableHost) || (on_cluster && pods > MANY_PODS)
 }
 
 async fn run_trial<B: Backend>(

@@ -25,6 +25,11 @@ pub(in crate::diagnosis) fn start(case: &Case<'_>) -> Option<Attribution> {
     }
     // What a runtime says when it has looked at the counter itself (runc process_linux.go:initProcess.start).
     let said = failed.fact.message.contains("OOM-killed");
+    // runc moves itself in and then cannot set a limit below what it uses (fs/memory.go:setMemory); v1 answers EBUSY.
+    if failed.fact.message.contains("unable to set memory limit to") {
+        let how = "the runtime could not set its limit below what starting it takes";
+        return Some(case.attribute(Cause::StartOom, None, Confidence::High, why(how)));
+    }
     let rises = case.late_rises();
     let exited = case.end.is_some_and(|end| end.sigkilled() == Some(false));
     if !said && (rises.is_empty() || exited) {

@@ -52,6 +52,8 @@ fn by_sigkill(case: &Case<'_>, stop: &Seen<Stopping>) -> Option<Confidence> {
     let oom_possible = case.main_kill.is_some() || (!oom_excluded && case.unnamed_kills() > 0);
     let unconfirmed = if oom_excluded { Confidence::High } else { Confidence::Medium };
     match case.hand() {
+        // A cluster's runtime has more than one master: a SIGKILL before the grace period was over is another's.
+        Hand::Runtime if case.on_cluster() && too_early(case, stop) => None,
         Hand::Runtime => Some(Confidence::Certain),
         Hand::RuntimeSays => (!oom_possible).then_some(unconfirmed),
         Hand::Other => None,
@@ -61,6 +63,12 @@ fn by_sigkill(case: &Case<'_>, stop: &Seen<Stopping>) -> Option<Confidence> {
             (!oom_possible && case.ended_at.latest() + SECOND >= over).then_some(unconfirmed)
         }
     }
+}
+
+/// Whether the SIGKILL came clearly before this decision's grace period was over.
+fn too_early(case: &Case<'_>, stop: &Seen<Stopping>) -> bool {
+    let killed = case.sigkill.map_or(case.ended_at, |seen| seen.at);
+    killed.latest() + 1_500 * MS < stop.at.earliest() + stop.fact.grace_ms * MS
 }
 
 /// A container that a probe had stopped and that ended in time is still the probe's; one whose pod was deleted and that

@@ -109,6 +109,11 @@ impl Watched {
         }
     }
 
+    /// Whether the cgroup has not been removed.
+    pub(super) fn is_there(&self) -> bool {
+        self.cgroup.directory.exists()
+    }
+
     /// Says that the v1 eventfd has fired.
     pub(super) fn tell_notified(&mut self, now: u64) {
         if self.notifier.is_some() {

@@ -41,43 +41,36 @@ pub struct Happenings {
     cgroups: HashMap<String, ContainerRef>,
     oom_kills: HashMap<String, u64>,
     victims: HashSet<u32>,
+    /// Victims that nobody has claimed yet.
+    strangers: HashSet<u32>,
     /// What has begun and ended: on a cluster the node and the API both tell.
     started: HashSet<ContainerRef>,
     ended: HashSet<ContainerRef>,
 }
 
 impl Happenings {
-    /// What this observation makes happen.
-    pub fn observe(&mut self, observation: &Observation) -> Option<Happening> {
+    /// What this observation makes happen. On a cluster, whose process or cgroup it was may be told after what happened to it.
+    pub fn observe(&mut self, observation: &Observation) -> Vec<Happening> {
         match &observation.fact {
             Fact::Started(started) => {
-                if let Some(pid) = started.pid {
-                    self.processes.insert(pid, started.container.clone());
+                let mut happened = Vec::new();
+                if self.started.insert(started.container.clone()) {
+                    happened.push(Happening::Started(started.container.clone()));
                 }
-                let news = self.started.insert(started.container.clone());
-                news.then(|| Happening::Started(started.container.clone()))
+                happened.extend(started.pid.and_then(|pid| self.learn(pid, &started.container)));
+                happened
             }
-            Fact::Process(seen) => {
-                self.processes.insert(seen.pid, seen.container.clone());
-                None
-            }
+            Fact::Process(seen) => self.learn(seen.pid, &seen.container).into_iter().collect(),
             Fact::Cgroup(made) => {
-                if let CgroupOwner::Container(container) = &made.owner {
-                    self.cgroups.insert(made.path.clone(), container.clone());
-                }
-                None
+                let CgroupOwner::Container(container) = &made.owner else { return Vec::new() };
+                self.cgroups.insert(made.path.clone(), container.clone());
+                let counted = self.oom_kills.get(&made.path).is_some_and(|kills| *kills > 0);
+                if counted { vec![Happening::OomKill(container.clone())] } else { Vec::new() }
             }
-            Fact::Ended(ended) => {
-                let (container, end) = (ended.container.clone(), Some(ended.end));
-                self.ended.insert(container.clone()).then_some(Happening::Ended { container, end })
-            }
-            Fact::StartFailed(failed) => {
-                let (container, end) = (failed.container.clone(), failed.end);
-                self.ended.insert(container.clone()).then_some(Happening::Ended { container, end })
-            }
-            Fact::Stopping(stopping) => Some(Happening::Stopping {
-                container: stopping.container.clone(),
-                for_good: match stopping.reason {
+            Fact::Ended(ended) => self.ended(&ended.container, Some(ended.end)),
+            Fact::StartFailed(failed) => self.ended(&failed.container, failed.end),
+            Fact::Stopping(stopping) => {
+                let for_good = match stopping.reason {
                     StopReason::LivenessProbe
                     | StopReason::StartupProbe
                     | StopReason::Restart
@@ -92,15 +85,16 @@ impl Happenings {
                     | StopReason::WithPod
                     | StopReason::PodCompleted
                     | StopReason::TearDown => true,
-                },
-            }),
-            Fact::Victim(victim) => self.victim(victim.pid),
-            Fact::KernelKilled(killed) => self.victim(killed.pid),
+                };
+                vec![Happening::Stopping { container: stopping.container.clone(), for_good }]
+            }
+            Fact::Victim(victim) => self.victim(victim.pid).into_iter().collect(),
+            Fact::KernelKilled(killed) => self.victim(killed.pid).into_iter().collect(),
             Fact::Counters(counters) => {
-                let container = self.cgroups.get(&counters.cgroup)?;
-                let kills = counters.oom_kill_local?;
+                let Some(kills) = counters.oom_kill_local else { return Vec::new() };
                 let before = self.oom_kills.insert(counters.cgroup.clone(), kills).unwrap_or(0);
-                (kills > before).then(|| Happening::OomKill(container.clone()))
+                let container = self.cgroups.get(&counters.cgroup).filter(|_| kills > before);
+                container.map(|container| Happening::OomKill(container.clone())).into_iter().collect()
             }
             Fact::Host(_)
             | Fact::Source(_)
@@ -119,12 +113,26 @@ impl Happenings {
             | Fact::PodStopping(_)
             | Fact::Noted(_)
             | Fact::Finished(_)
-            | Fact::OomNotified { .. } => None,
+            | Fact::OomNotified { .. } => Vec::new(),
         }
     }
 
+    fn ended(&mut self, container: &ContainerRef, end: Option<End>) -> Vec<Happening> {
+        let news = self.ended.insert(container.clone());
+        if news { vec![Happening::Ended { container: container.clone(), end }] } else { Vec::new() }
+    }
+
+    /// Whose process it is; it may have been a victim already.
+    fn learn(&mut self, pid: u32, container: &ContainerRef) -> Option<Happening> {
+        self.processes.insert(pid, container.clone());
+        self.strangers.remove(&pid).then(|| self.victim(pid))?
+    }
+
     fn victim(&mut self, pid: u32) -> Option<Happening> {
-        let container = self.processes.get(&pid)?;
+        let Some(container) = self.processes.get(&pid) else {
+            self.strangers.insert(pid);
+            return None;
+        };
         self.victims.insert(pid).then(|| Happening::OomKill(container.clone()))
     }
 }

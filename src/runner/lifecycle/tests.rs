@@ -58,7 +58,7 @@ fn kill_on(event: RunEvent, delay: u64) -> Action {
 
 /// A lifecycle whose pods started at 100 ms.
 fn started(scenario: &Scenario) -> Lifecycle {
-    let mut lifecycle = Lifecycle::new(scenario);
+    let mut lifecycle = Lifecycle::new(scenario, 0);
     assert_eq!(lifecycle.next(0, Event::Begin), [Operation::Start, Operation::WakeAt(60_000)]);
     lifecycle.next(100, Event::AllStarted);
     lifecycle
