@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 EXIT137 := $(TARGET)/release/exit137
 
-.PHONY: run build test lint deny fuzz accuracy record verified crash bench test-vm install clean
+.PHONY: run build test lint deny fuzz accuracy record verified crash bench test-vm e2e install clean
 
 run: build ## build, then run every scenario that ships
 	$(EXIT137) run
@@ -53,6 +53,9 @@ bench: build ## measured, as ratios in one run
 
 test-vm: build ## the cgroup v2 suite, in a throw-away VM
 	tests/vm/suite-v2
+
+e2e: build ## every shipped scenario in a kind cluster (../shared/cluster/up, or one that exit137 makes)
+	tests/e2e/kind
 
 install: build ## into PREFIX (default /usr/local)
 	install -D -m 755 $(EXIT137) $(DESTDIR)$(PREFIX)/bin/exit137

@@ -52,7 +52,7 @@ pub enum Command {
     /// Write the image as an archive, for clusters that pull from a registry
     Image(Image),
     /// Find and remove what a killed run left behind, and nothing that belongs to a live one
-    Gc,
+    Gc(Gc),
 }
 
 /// `exit137 run`.
@@ -122,6 +122,14 @@ pub struct KindCluster {
     /// The node image of a cluster that is made, instead of kind's own
     #[arg(long, value_name = "IMAGE")]
     pub node_image: Option<String>,
+}
+
+/// `exit137 gc`.
+#[derive(Debug, Args)]
+pub struct Gc {
+    /// On the cluster of this kube context too
+    #[arg(long, value_name = "CONTEXT")]
+    pub context: Option<String>,
 }
 
 /// `exit137 cluster`.

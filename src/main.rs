@@ -30,7 +30,7 @@ fn run(cli: Cli) -> ExitStatus {
         Command::Show(args) => command::show::show(&args),
         Command::Cluster(args) => command::cluster::cluster(&args),
         Command::Image(args) => command::image::image(&args),
-        Command::Gc => command::gc::gc(),
+        Command::Gc(args) => command::gc::gc(&args),
     }
 }
 

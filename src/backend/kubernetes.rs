@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
 
 use super::local::cgroup::{Hierarchy, Version};
+use super::local::lock::RunLock;
 use super::local::{self, gc};
 use super::{Backend, BackendError};
 use crate::evidence::{ClusterFacts, HostFacts, NodeFacts};
@@ -45,6 +46,7 @@ pub struct KubernetesBackend {
     nodes: Vec<LocalNode>,
     observers: Result<Arc<Observers>, String>,
     lease: lease::Held,
+    _lock: RunLock,
 }
 
 impl KubernetesBackend {
@@ -57,6 +59,15 @@ impl KubernetesBackend {
             tracing::warn!("removed what a killed run left behind: {what}");
         }
         let run = gc::new_run_name();
+        // What the observers make on this host is removed by the next start on it, unless this run is alive.
+        for what in
+            tokio::task::spawn_blocking(gc::collect).await.map_or_else(|_| Vec::new(), |removed| removed.gone)
+        {
+            tracing::warn!("removed what a killed run left behind: {what}");
+        }
+        let lock = RunLock::take(&run, 0).map_err(|error| {
+            BackendError::doing(format!("lock {}", local::lock::directory().join(&run).display()), error)
+        })?;
         let lease = lease::Held::take(&client, &run).await?;
         let observers = if nodes.is_empty() {
             Err("the nodes are not on this host, or exit137 does not run as root".to_owned())
@@ -64,7 +75,7 @@ impl KubernetesBackend {
             Observers::start_on_node(&run)
                 .map_err(|error| format!("the observers cannot be started: {error}"))
         };
-        Ok(Self { run, client, image, cluster, nodes, observers, lease })
+        Ok(Self { run, client, image, cluster, nodes, observers, lease, _lock: lock })
     }
 
     /// What the cluster is.
@@ -152,4 +163,9 @@ pub(super) fn api_error(what: &str, error: &kube::Error) -> BackendError {
         None => "; does the cluster still run?",
     };
     BackendError(format!("cannot {what}: {error}{hint}"))
+}
+
+/// Removes what dead runs left on the cluster of a kube context; answers what that was.
+pub async fn collect(context: &str) -> Result<Vec<String>, BackendError> {
+    lease::collect(&Client::of_context(context).await?).await
 }

@@ -1,12 +1,20 @@
 //! `exit137 gc`.
 
 use super::{complain, fail, print};
+use crate::backend::kubernetes;
 use crate::backend::local::gc;
+use crate::cli;
 use crate::exit_status::ExitStatus;
 
 /// Removes what dead runs left behind, and says what it was.
-pub fn gc() -> ExitStatus {
-    let removed = gc::collect();
+pub fn gc(args: &cli::Gc) -> ExitStatus {
+    let mut removed = gc::collect();
+    if let Some(context) = &args.context {
+        match on_cluster(context) {
+            Ok(gone) => removed.gone.extend(gone),
+            Err(why) => return fail(&why),
+        }
+    }
     let mut text = String::new();
     for what in &removed.gone {
         text.push_str(&format!("removed {what}\n"));
@@ -19,4 +27,10 @@ pub fn gc() -> ExitStatus {
         complain(&format!("cannot remove {what}"));
     }
     if removed.failed.is_empty() { printed } else { fail("something is still there; are you root?") }
+}
+
+fn on_cluster(context: &str) -> Result<Vec<String>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
+    runtime.block_on(kubernetes::collect(context)).map_err(|error| error.to_string())
 }

@@ -25,9 +25,14 @@ pub struct Kept {
 /// A trial, judged.
 pub fn report(scenario: &Scenario, number: u32, kept: &Kept) -> TrialReport {
     let (mut diagnosis, mut memory) = (Diagnosis::default(), MemorySummaries::default());
+    // Whose a cgroup is may be told after what was counted in it.
+    let (cgroups, rest): (Vec<_>, Vec<_>) =
+        kept.observations.iter().partition(|seen| matches!(seen.fact, Fact::Cgroup(_)));
+    for observation in cgroups.into_iter().chain(rest) {
+        memory.observe(observation);
+    }
     for observation in &kept.observations {
         diagnosis.observe(observation);
-        memory.observe(observation);
     }
     for sample in &kept.samples {
         memory.sample(sample);

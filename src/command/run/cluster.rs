@@ -81,6 +81,14 @@ fn not_there_yet(scenario: &Scenario) -> Option<String> {
             return Some(format!("pod {}: controllers are not applied on a cluster yet", pod.name));
         }
         for container in &pod.containers {
+            if let Program::Workload(workload) = &container.program
+                && workload.cpu.is_some()
+            {
+                return Some(format!(
+                    "{}/{}: how much CPU time a process had used is not seen on a cluster",
+                    pod.name, container.name
+                ));
+            }
             let of_spec = pod.spec.init_containers.iter().flatten().chain(&pod.spec.containers);
             let image = of_spec.filter(|own| own.name == container.name).find_map(|own| own.image.as_ref());
             if matches!(container.program, Program::Command(_)) && image.is_none() {

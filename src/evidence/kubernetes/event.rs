@@ -28,10 +28,16 @@ pub(super) fn read(reader: &mut PodReader, event: &Event, received: Received<'_>
     let container = event.involved_object.field_path.as_deref().and_then(container_of);
     match (reason, container) {
         ("Killing", Some(container)) => {
-            statements.push(state(killing(reader, container, message)));
+            statements.push(state(killing(reader, container, message, at)));
         }
         ("Unhealthy", Some(container)) => {
-            statements.extend(unhealthy(reader, container, message, count).map(state));
+            let failed = unhealthy(reader, container, message, count);
+            if let Some(Fact::ProbeFailed(failed)) = &failed
+                && failed.failures >= failed.threshold
+            {
+                reader.given_up = Some((container.to_owned(), failed.probe, at));
+            }
+            statements.extend(failed.map(state));
         }
         ("FailedCreatePodSandBox", _) => {
             statements.extend(no_sandbox(reader, message).map(state));
@@ -81,15 +87,23 @@ fn container_of(path: &str) -> Option<&str> {
 }
 
 /// The kubelet stops a container (`kuberuntime_container.go:killContainer`): its message says why, or nothing.
-fn killing(reader: &PodReader, name: &str, message: &str) -> Fact {
+fn killing(reader: &PodReader, name: &str, message: &str, at: Moment) -> Fact {
     let found = container(reader, name);
     let probe = |probe: Option<&Probe>| {
         let own = probe.and_then(|probe| probe.termination_grace_period_seconds);
         own.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(reader.grace_seconds())
     };
-    let (reason, grace) = if message.contains("failed liveness probe") {
-        (StopReason::LivenessProbe, probe(found.and_then(|c| c.liveness_probe.as_ref())))
+    let given_up = || reader.gave_up_on(name, at).filter(|_| message.starts_with("Stopping container"));
+    let of_probe = if message.contains("failed liveness probe") {
+        Some(ProbeKind::Liveness)
     } else if message.contains("failed startup probe") {
+        Some(ProbeKind::Startup)
+    } else {
+        given_up()
+    };
+    let (reason, grace) = if of_probe == Some(ProbeKind::Liveness) {
+        (StopReason::LivenessProbe, probe(found.and_then(|c| c.liveness_probe.as_ref())))
+    } else if of_probe == Some(ProbeKind::Startup) {
         (StopReason::StartupProbe, probe(found.and_then(|c| c.startup_probe.as_ref())))
     } else if message.contains("PostStartHook") {
         (StopReason::PostStartHook, reader.grace_seconds())

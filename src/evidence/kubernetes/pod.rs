@@ -11,9 +11,12 @@ use serde::Serialize;
 use super::{SECOND, Statement, WallOffset, bare_id, event, instance, statuses};
 use crate::evidence::{
     ContainerEnded, ContainerRef, ContainerStarted, End, Fact, Invented, Moment, PodSeen, PodStopping,
-    Source, SourceState, StartFailed, StopReason,
+    ProbeKind, Source, SourceState, StartFailed, StopReason,
 };
 use crate::scenario::memory_quantity;
+
+/// A kubelet acts on a probe's failure at its next turn.
+const JUST_NOW: u64 = 3_000_000_000;
 
 /// Reads one pod's objects and events.
 #[derive(Debug)]
@@ -24,6 +27,9 @@ pub struct PodReader {
     pub(super) said: HashSet<String>,
     /// How often an event had happened when it was last seen.
     pub(super) counts: BTreeMap<String, i32>,
+    /// The container whose probe failed as often as it may, the probe, and when.
+    pub(super) given_up: Option<(String, ProbeKind, Moment)>,
+    deleted: bool,
     /// The latest run of each container that was heard of.
     runs: BTreeMap<String, u32>,
 }
@@ -43,6 +49,8 @@ impl PodReader {
             spec: PodSpec::default(),
             said: HashSet::new(),
             counts: BTreeMap::new(),
+            given_up: None,
+            deleted: false,
             runs: BTreeMap::new(),
         }
     }
@@ -193,6 +201,15 @@ impl PodReader {
         }
     }
 
+    /// The probe for which the kubelet has just given a container up. A container that will not be restarted goes with its
+    /// pod, and then the event only says `Stopping container` (kuberuntime_manager.go:computePodActions).
+    pub(super) fn gave_up_on(&self, name: &str, at: Moment) -> Option<ProbeKind> {
+        let ends_pod = matches!(self.spec.restart_policy.as_deref(), Some("Never" | "OnFailure"));
+        let (container, probe, failed) = self.given_up.as_ref().filter(|_| ends_pod && !self.deleted)?;
+        let soon = at.middle().saturating_sub(failed.middle()) <= JUST_NOW;
+        (container == name && soon).then_some(*probe)
+    }
+
     /// The latest run of a container that was heard of.
     pub(super) fn latest_run(&self, name: &str) -> u32 {
         self.runs.get(name).copied().unwrap_or(0)
@@ -252,6 +269,7 @@ impl PodReader {
     /// Who decided that the pod is to stop, as its object says.
     fn decisions(&mut self, object: &Pod, received: Received<'_>, statements: &mut Vec<Statement>) {
         if let Some(deletion) = &object.metadata.deletion_timestamp {
+            self.deleted = true;
             let grace = object.metadata.deletion_grace_period_seconds.unwrap_or(0).max(0);
             // The time of the request, and the grace period added to it (apimachinery rest/delete.go:BeforeDelete).
             let asked = (i128::from(deletion.0.as_second()) - i128::from(grace)) * SECOND;
