@@ -41,7 +41,10 @@ pub(super) struct Case<'a> {
 }
 
 /// What a cluster's runtimes call the programs that signal containers, by the 15 bytes that the kernel keeps.
-const RUNTIMES: [&str; 6] = ["runc", "crun", "youki", "containerd-shim", "conmon", "crictl"];
+/// The kubelet itself kills what is left in the cgroup of a pod that is over, without waiting for its grace period
+/// (pod_container_manager_linux.go:tryKillingCgroupProcesses; seen on 1.20).
+const RUNTIMES: [&str; 6] = ["runc", "crun", "youki", "containerd-shim", "conmon", KUBELET];
+const KUBELET: &str = "kubelet";
 
 /// Whether it was the runtime that sent the SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,6 +229,11 @@ impl<'a> Case<'a> {
     /// Whether it ran on a cluster, where nobody tells everything.
     pub(super) fn on_cluster(&self) -> bool {
         self.timeline.cluster.is_some()
+    }
+
+    /// Whether it was the kubelet that sent the SIGKILL, by its own hand.
+    pub(super) fn by_kubelet(&self) -> bool {
+        self.sigkill.is_some_and(|seen| seen.fact.sender_comm == KUBELET)
     }
 
     /// Whether a deletion that nobody comments on is a plain one.

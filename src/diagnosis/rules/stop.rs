@@ -34,7 +34,9 @@ pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
     let why = why_stopped(stop.fact.reason);
     let grace = stop.fact.grace_ms;
     let explanation = if killed {
-        format!("It was stopped because {why}, outlived its grace period of {grace} ms, and got SIGKILL.")
+        let outlived = format!("outlived its grace period of {grace} ms, and got SIGKILL");
+        let how = if case.by_kubelet() { "got SIGKILL from the kubelet itself".to_owned() } else { outlived };
+        format!("It was stopped because {why}, {how}.")
     } else {
         format!("It was stopped because {why}, and ended within its grace period of {grace} ms.")
     };
@@ -68,7 +70,7 @@ fn by_sigkill(case: &Case<'_>, stop: &Seen<Stopping>) -> Option<Confidence> {
 /// Whether the SIGKILL came clearly before this decision's grace period was over.
 fn too_early(case: &Case<'_>, stop: &Seen<Stopping>) -> bool {
     let killed = case.sigkill.map_or(case.ended_at, |seen| seen.at);
-    killed.latest() + 1_500 * MS < stop.at.earliest() + stop.fact.grace_ms * MS
+    !case.by_kubelet() && killed.latest() + 1_500 * MS < stop.at.earliest() + stop.fact.grace_ms * MS
 }
 
 /// A container that a probe had stopped and that ended in time is still the probe's; one whose pod was deleted and that

@@ -129,7 +129,7 @@ fn a_pod_whose_name_only_looks_like_a_replicas_is_not_selected() {
 
 #[test]
 fn the_timeout_ends_a_scenario_that_never_started() {
-    let mut lifecycle = Lifecycle::new(&scenario(watching(1_000, None, 0, 0), Vec::new()));
+    let mut lifecycle = Lifecycle::new(&scenario(watching(1_000, None, 0), Vec::new()), 0);
     lifecycle.next(0, Event::Begin);
     assert_eq!(lifecycle.next(60_000, Event::Tick), [Operation::TearDown]);
     assert_eq!(lifecycle.next(60_010, Event::TornDown), [Operation::Finish(Ending::TimedOut)]);
