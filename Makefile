@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 EXIT137 := $(TARGET)/release/exit137
 
-.PHONY: run build test lint deny fuzz accuracy record verified crash bench test-vm e2e install clean
+.PHONY: run build test lint deny fuzz accuracy accuracy-kind record verified crash bench test-vm e2e install clean
 
 run: build ## build, then run every scenario that ships
 	$(EXIT137) run
@@ -31,6 +31,11 @@ fuzz: ## hostile input for the three parsers, for a bounded number of rounds
 REPEATS ?= 20
 accuracy: build ## REPEATS trials of every scenario against the committed truth table
 	REPEATS=$(REPEATS) $(CARGO) test --release --locked --test accuracy -- --nocapture
+
+accuracy-kind: build ## the same in a kind cluster, which is there already (exit137 cluster up)
+	rm -rf target/accuracy-kind
+	$(EXIT137) run --on kind --jobs 4 --timeout 2h --repeat $(REPEATS) --out target/accuracy-kind >/dev/null || true
+	EXIT137_RUN=$(CURDIR)/target/accuracy-kind REPEATS=$(REPEATS) $(CARGO) test --release --locked --test accuracy -- --nocapture
 
 record: build ## run every scenario that ships and keep the records that the diagnosis' tests judge again
 	rm -rf target/recorded && $(EXIT137) run --out target/recorded
