@@ -44,7 +44,7 @@ impl Image {
         let plain = layer(programs)?;
         let digest = hex(&Sha256::digest(&plain));
         let config = config(&digest);
-        let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+        let mut packed = GzEncoder::new(Vec::new(), Compression::best());
         packed.write_all(&plain)?;
         // By what is in it, so that a node that has the name has the very content.
         let name = format!("exit137.local/exit137:{}", digest.get(..12).unwrap_or_default());
