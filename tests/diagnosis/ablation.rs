@@ -133,7 +133,9 @@ fn violations(whole: &Findings, part: &Findings, taken: &[Source]) -> Vec<String
 
 /// Each source and each pair of them.
 fn pairs() -> Vec<Vec<Source>> {
-    let takeable: Vec<Source> = Source::ALL.into_iter().filter(|s| *s != Source::Harness).collect();
+    // On this host the shim reaps containers itself: nobody asks the kernel for its notices.
+    let here = |source: &Source| !matches!(source, Source::Harness | Source::Exits);
+    let takeable: Vec<Source> = Source::ALL.into_iter().filter(here).collect();
     let mut pairs = Vec::new();
     for (n, one) in takeable.iter().enumerate() {
         pairs.push(vec![*one]);
