@@ -48,18 +48,12 @@ impl WallOffset {
 pub fn container_ids(pod: &str, object: &Pod) -> Vec<(String, ContainerRef)> {
     let mut ids = Vec::new();
     for status in statuses(object) {
-        let restarts = instance(status);
         let run = |instance| ContainerRef { pod: pod.to_owned(), container: status.name.clone(), instance };
         let last = terminated_id(status.last_state.as_ref());
-        if let (Some(id), true) = (&last, restarts > 0) {
-            ids.push((id.clone(), run(restarts - 1)));
-        }
-        let now = status.container_id.as_deref().map(bare_id).filter(|id| Some(id) != last.as_ref());
-        ids.extend(now.map(|id| (id, run(restarts))));
+        ids.extend(last.clone().zip(last_instance(status)).map(|(id, instance)| (id, run(instance))));
         // A container that waits to be started again still shows its last run's ID as its own.
-        if let (Some(id), 0) = (&last, restarts) {
-            ids.push((id.clone(), run(0)));
-        }
+        let now = status.container_id.as_deref().map(bare_id).filter(|id| Some(id) != last.as_ref());
+        ids.extend(now.map(|id| (id, run(instance(status)))));
     }
     ids
 }
@@ -81,6 +75,13 @@ fn statuses(object: &Pod) -> impl Iterator<Item = &ContainerStatus> {
 
 fn instance(status: &ContainerStatus) -> u32 {
     u32::try_from(status.restart_count).unwrap_or(0)
+}
+
+/// Which run `lastState` is of: the one before the run that `state` is of, or, while the container waits to be started
+/// again, the latest there was (kubelet_pods.go:convertToAPIContainerStatuses).
+fn last_instance(status: &ContainerStatus) -> Option<u32> {
+    let waits = status.state.as_ref().is_some_and(|state| state.waiting.is_some());
+    if waits { Some(instance(status)) } else { instance(status).checked_sub(1) }
 }
 
 /// `containerd://<id>` without its scheme.

@@ -8,6 +8,7 @@
 
 mod artifacts;
 mod backend;
+mod cluster;
 mod interrupts;
 mod output;
 mod safety;

@@ -15,7 +15,7 @@ use crate::backend::local::in_initial_pid_namespace;
 /// So many of the last lines are shown when a program fails.
 const TAIL: usize = 12;
 
-/// The outer memory limit that a node's container gets where it has none, beside what it already uses.
+/// The outer memory limit that a new node's container gets where it has none: far above what a fresh node uses.
 const GUARD_ROOM: u64 = 8 << 30;
 
 /// `kind` and the engine that it uses.

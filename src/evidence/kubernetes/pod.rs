@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Serialize;
 
-use super::{SECOND, Statement, WallOffset, bare_id, event, instance, statuses};
+use super::{SECOND, Statement, WallOffset, bare_id, event, instance, last_instance, statuses};
 use crate::evidence::{
     ContainerEnded, ContainerRef, ContainerStarted, End, Fact, Invented, Moment, PodSeen, PodStopping,
     ProbeKind, Source, SourceState, StartFailed, StopReason,
@@ -110,12 +110,11 @@ impl PodReader {
     ) {
         let restarts = instance(status);
         let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-        if let Some(terminated) = last
-            && restarts > 0
-        {
-            self.terminated(&status.name, restarts - 1, terminated, received, statements);
+        let of_last = last.and_then(|_| last_instance(status));
+        if let (Some(terminated), Some(instance)) = (last, of_last) {
+            self.terminated(&status.name, instance, terminated, received, statements);
         }
-        self.skipped(&status.name, restarts, last.is_some(), received, statements);
+        self.skipped(&status.name, restarts, of_last, received, statements);
         match &status.state {
             Some(ContainerState { running: Some(running), .. }) => {
                 let at = running.started_at.as_ref().map(|time| received.wall.second(time.0));
@@ -134,13 +133,14 @@ impl PodReader {
         &mut self,
         name: &str,
         restarts: u32,
-        last_known: bool,
+        of_last: Option<u32>,
         received: Received<'_>,
         statements: &mut Vec<Statement>,
     ) {
         let known = self.runs.get(name).copied();
         self.runs.insert(name.to_owned(), restarts.max(known.unwrap_or(0)));
         let told = known.map_or(0, |known| known + 1);
+        let last_known = of_last.is_some_and(|last| last < restarts);
         let lost = restarts.saturating_sub(u32::from(last_known)).saturating_sub(told);
         if lost > 0 {
             let gap = SourceState::Gap { of: Source::Runtime, lost: u64::from(lost) };
@@ -268,9 +268,12 @@ impl PodReader {
 
     /// Who decided that the pod is to stop, as its object says.
     fn decisions(&mut self, object: &Pod, received: Received<'_>, statements: &mut Vec<Statement>) {
-        if let Some(deletion) = &object.metadata.deletion_timestamp {
+        let grace = object.metadata.deletion_grace_period_seconds.unwrap_or(0);
+        // When all has ended the kubelet deletes the object for good, with no grace: that decides nothing any more.
+        let final_one = self.deleted && grace == 0;
+        if let Some(deletion) = object.metadata.deletion_timestamp.as_ref().filter(|_| !final_one) {
             self.deleted = true;
-            let grace = object.metadata.deletion_grace_period_seconds.unwrap_or(0).max(0);
+            let grace = grace.max(0);
             // The time of the request, and the grace period added to it (apimachinery rest/delete.go:BeforeDelete).
             let asked = (i128::from(deletion.0.as_second()) - i128::from(grace)) * SECOND;
             let at = received.wall.moment(asked, asked + SECOND);

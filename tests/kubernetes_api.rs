@@ -1,0 +1,121 @@
+//! What a current Kubernetes (1.36) really said for induced causes, read by the evidence's readers.
+#![expect(clippy::unwrap_used, reason = "a test's helper may fail it")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "two kinds of facts are asked for among many")]
+
+use std::fs;
+use std::path::Path;
+
+use exit137::evidence::kubernetes::{PodReader, WallOffset, container_ids};
+use exit137::evidence::{Fact, Moment, StopReason};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use serde_json::Value;
+
+/// All facts of a sample, in the order of the files: objects first, then events; everything is fed twice.
+fn facts(sample: &str) -> Vec<Fact> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/kubernetes-1.36").join(sample);
+    let lines = |file: &str| -> Vec<Value> {
+        let text = fs::read_to_string(folder.join(file)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (wall, received) = (WallOffset { unix_minus_boot_ns: 0 }, Moment::exactly(u64::MAX / 2));
+    let mut reader = PodReader::new("web");
+    let mut facts = Vec::new();
+    for pass in 0..2 {
+        let before = facts.len();
+        for line in lines("pods.watch.jsonl") {
+            let pod: Pod = serde_json::from_value(line["object"].clone()).unwrap();
+            facts.extend(reader.object(&pod, received, &wall).into_iter().map(|said| said.fact));
+            let ids = container_ids("web", &pod);
+            for (id, run) in &ids {
+                let others = ids.iter().filter(|(other, of)| other == id && of != run);
+                assert_eq!(others.count(), 0, "{sample}: {id} is two runs");
+            }
+        }
+        for line in lines("events.jsonl") {
+            let event: Event = serde_json::from_value(line).unwrap();
+            facts.extend(reader.event(&event, received, &wall).into_iter().map(|said| said.fact));
+        }
+        assert!(pass == 0 || facts.len() == before, "{sample}: said twice: {:?}", &facts[before..]);
+    }
+    facts
+}
+
+fn ends(facts: &[Fact]) -> Vec<String> {
+    let mut ends: Vec<String> = facts
+        .iter()
+        .filter_map(|fact| match fact {
+            Fact::Ended(ended) => {
+                let (run, reason) = (&ended.container, ended.reason.clone().unwrap_or_default());
+                Some(format!("{}#{} {} {reason}", run.container, run.instance, ended.end.exit_code()))
+            }
+            Fact::StartFailed(failed) => {
+                Some(format!("{}#{} never started", failed.container.container, failed.container.instance))
+            }
+            _ => None,
+        })
+        .collect();
+    ends.sort();
+    ends
+}
+
+fn decisions(facts: &[Fact]) -> Vec<StopReason> {
+    let mut reasons = Vec::new();
+    for fact in facts {
+        let reason = match fact {
+            Fact::Stopping(stop) => stop.reason,
+            Fact::PodStopping(stop) => stop.reason,
+            _ => continue,
+        };
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    reasons
+}
+
+#[test]
+fn ends_are_those_that_were_induced_each_of_its_own_run() {
+    for (sample, first) in [
+        ("container-oom", "137 OOMKilled"),
+        ("child-oom-propagated", "137 OOMKilled"),
+        ("deadline", "137 Error"),
+        ("eviction", "137 Error"),
+        ("exit-137", "137 Error"),
+        ("external-kill", "137 Error"),
+        ("liveness", "137 Error"),
+        ("startup", "137 Error"),
+        ("sticky-reason", "143 OOMKilled"),
+        ("tmpfs", "137 OOMKilled"),
+    ] {
+        let ends = ends(&facts(sample));
+        let of_first: Vec<&String> = ends.iter().filter(|end| end.contains("#0 ")).collect();
+        assert_eq!(of_first.len(), 1, "{sample}: {ends:?}");
+        assert!(of_first[0].ends_with(first), "{sample}: {ends:?}");
+    }
+    for sample in ["child-oom-hidden", "resize"] {
+        assert_eq!(ends(&facts(sample)), Vec::<String>::new(), "{sample}");
+    }
+}
+
+#[test]
+fn a_start_that_failed_is_the_next_runs_and_not_that_of_the_run_that_was_oom_killed() {
+    let ends = ends(&facts("tmpfs"));
+    assert!(ends.iter().any(|end| end.ends_with("#1 never started")), "{ends:?}");
+}
+
+#[test]
+fn who_decided_is_told() {
+    for (sample, reason) in [
+        ("deadline", StopReason::Deadline),
+        ("delete-grace", StopReason::Delete),
+        ("eviction", StopReason::Eviction),
+        ("liveness", StopReason::LivenessProbe),
+        ("startup", StopReason::StartupProbe),
+    ] {
+        let reasons = decisions(&facts(sample));
+        assert!(reasons.contains(&reason), "{sample}: {reasons:?}");
+    }
+    for sample in ["container-oom", "exit-137", "external-kill", "child-oom-propagated"] {
+        assert_eq!(decisions(&facts(sample)), Vec::<StopReason>::new(), "{sample}");
+    }
+}
