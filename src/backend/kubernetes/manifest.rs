@@ -81,8 +81,13 @@ fn one_pod(scenario: &Scenario, pod: &Pod, name: String, place: &Place) -> Kuber
 fn spec(pod: &Pod, place: &Place) -> PodSpec {
     let mut spec = (*pod.spec).clone();
     let security = spec.security_context.get_or_insert_default();
-    security.run_as_user.get_or_insert(NOBODY);
-    security.run_as_non_root.get_or_insert(security.run_as_user != Some(0));
+    // Somebody else's image may expect to be root, and a container may ask for it.
+    let ours = pod.containers.iter().all(|container| matches!(container.program, Program::Workload(_)));
+    let root = pod.containers.iter().any(|container| container.run_as_user == Some(0));
+    if ours && !root {
+        security.run_as_user.get_or_insert(NOBODY);
+        security.run_as_non_root.get_or_insert(true);
+    }
     security.seccomp_profile.get_or_insert_with(|| SeccompProfile {
         type_: "RuntimeDefault".to_owned(),
         ..SeccompProfile::default()
@@ -106,8 +111,9 @@ fn complete(container: &mut Container, ours: Option<&OurContainer>, place: &Plac
         // `$(NAME)` means something to the kubelet, and `$$` is its dollar (third_party/forked/golang/expansion).
         container.args = Some(vec!["--spec".to_owned(), what.replace('$', "$$")]);
     }
+    let workload = ours.is_some_and(|ours| matches!(ours.program, Program::Workload(_)));
     let security: &mut SecurityContext = container.security_context.get_or_insert_default();
-    if security.privileged != Some(true) {
+    if workload && security.privileged != Some(true) {
         security.allow_privilege_escalation.get_or_insert(false);
         security.capabilities.get_or_insert_with(|| Capabilities {
             drop: Some(vec!["ALL".to_owned()]),
