@@ -26,6 +26,13 @@ fn print(text: &str) -> ExitStatus {
     }
 }
 
+/// Waits for what a command asks of others.
+fn block_on<T>(future: impl Future<Output = Result<T, crate::backend::BackendError>>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
+    runtime.block_on(future).map_err(|error| error.to_string())
+}
+
 /// Says what went wrong, on standard error.
 fn complain(text: &str) {
     // Nobody may be listening.

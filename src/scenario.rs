@@ -151,6 +151,21 @@ pub enum Act {
     },
 }
 
+impl std::fmt::Display for Act {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Delete { pod, .. } => write!(f, "delete pod {pod}"),
+            Self::Kill { container, signal, child } => {
+                let to = if *child { "a child in " } else { "" };
+                write!(f, "send signal {signal} to {to}{container}")
+            }
+            Self::SetLimit { container, memory, .. } => {
+                write!(f, "set the memory limit of {container} to {memory}")
+            }
+        }
+    }
+}
+
 /// How long a scenario is watched. Whatever comes first ends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observe {

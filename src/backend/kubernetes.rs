@@ -17,7 +17,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
 
-use super::local::cgroup::{Hierarchy, Version};
+use super::local::cgroup::Hierarchy;
 use super::local::lock::RunLock;
 use super::local::{self, gc};
 use super::{Backend, BackendError};
@@ -88,10 +88,7 @@ impl Backend for KubernetesBackend {
     type Running = RunningOnCluster;
 
     fn host(&self) -> HostFacts {
-        local::host(Hierarchy::find().map_or(0, |hierarchy| match hierarchy.version {
-            Version::V1 => 1,
-            Version::V2 => 2,
-        }))
+        local::host(Hierarchy::find().map_or(0, |hierarchy| hierarchy.version.number()))
     }
 
     fn lag_ms(&self) -> u64 {

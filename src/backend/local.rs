@@ -33,10 +33,10 @@ use crate::evidence::HostFacts;
 use crate::observe::Observers;
 use crate::recorder::Recorder;
 use crate::scenario::Scenario;
-use cgroup::{Cgroup, Hierarchy, Version};
+use cgroup::{Cgroup, Hierarchy};
 pub(in crate::backend) use protocol::ActionSpec;
 pub use running::RunningScenario;
-pub(in crate::backend) use running::act;
+pub(in crate::backend) use running::{act, write_limit};
 
 /// The part of this program that runs as a helper process, if `arg` names one. To be asked before any thread exists.
 pub fn helper_main(arg: &str) -> Option<ExitCode> {
@@ -146,11 +146,7 @@ impl Backend for LocalBackend {
     type Running = RunningScenario;
 
     fn host(&self) -> HostFacts {
-        let version = match self.root.version {
-            Version::V1 => 1,
-            Version::V2 => 2,
-        };
-        host(version)
+        host(self.root.version.number())
     }
 
     fn begin(

@@ -1,6 +1,6 @@
 //! `exit137 cluster`: the kind cluster by hand.
 
-use super::{complain, fail, print};
+use super::{block_on, complain, fail, print};
 use crate::backend::BackendError;
 use crate::backend::kubernetes::image::Image;
 use crate::backend::kubernetes::kind::{Kind, NewCluster};
@@ -9,13 +9,9 @@ use crate::exit_status::ExitStatus;
 
 /// Does what is asked for; what is printed is the kube context, or the clusters' names.
 pub fn cluster(args: &cli::Cluster) -> ExitStatus {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("cannot start the runtime: {error}")),
-    };
-    match runtime.block_on(act(args)) {
+    match block_on(act(args)) {
         Ok(text) => print(&text),
-        Err(error) => fail(&error.to_string()),
+        Err(why) => fail(&why),
     }
 }
 
@@ -41,15 +37,14 @@ async fn act(args: &cli::Cluster) -> Result<String, BackendError> {
     }
 }
 
-/// Makes the cluster if it is not there; answers whether it was made.
-pub async fn ensure(kind: &Kind, wanted: &KindCluster) -> Result<bool, BackendError> {
+/// Makes the cluster if it is not there.
+pub async fn ensure(kind: &Kind, wanted: &KindCluster) -> Result<(), BackendError> {
     if kind.clusters().await?.contains(&wanted.cluster) {
-        return Ok(false);
+        return Ok(());
     }
     complain(&format!("making the kind cluster {}; this takes a minute", wanted.cluster));
     let new = NewCluster { config: wanted.kind_config.as_deref(), node_image: wanted.node_image.as_deref() };
-    kind.create(&wanted.cluster, &new).await?;
-    Ok(true)
+    kind.create(&wanted.cluster, &new).await
 }
 
 /// What kind calls the kube context of a cluster.

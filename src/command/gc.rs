@@ -1,6 +1,6 @@
 //! `exit137 gc`.
 
-use super::{complain, fail, print};
+use super::{block_on, complain, fail, print};
 use crate::backend::kubernetes;
 use crate::backend::local::gc;
 use crate::cli;
@@ -10,7 +10,7 @@ use crate::exit_status::ExitStatus;
 pub fn gc(args: &cli::Gc) -> ExitStatus {
     let mut removed = gc::collect();
     if let Some(context) = &args.context {
-        match on_cluster(context) {
+        match block_on(kubernetes::collect(context)) {
             Ok(gone) => removed.gone.extend(gone),
             Err(why) => return fail(&why),
         }
@@ -27,10 +27,4 @@ pub fn gc(args: &cli::Gc) -> ExitStatus {
         complain(&format!("cannot remove {what}"));
     }
     if removed.failed.is_empty() { printed } else { fail("something is still there; are you root?") }
-}
-
-fn on_cluster(context: &str) -> Result<Vec<String>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    runtime.block_on(kubernetes::collect(context)).map_err(|error| error.to_string())
 }

@@ -527,6 +527,28 @@ impl End {
     }
 }
 
+impl StopReason {
+    /// The probe that failed too often, if that is why.
+    pub fn probe(self) -> Option<ProbeKind> {
+        match self {
+            Self::LivenessProbe => Some(ProbeKind::Liveness),
+            Self::StartupProbe => Some(ProbeKind::Startup),
+            Self::Delete
+            | Self::Drain
+            | Self::Taint
+            | Self::Preemption
+            | Self::Eviction
+            | Self::Deadline
+            | Self::NodeShutdown
+            | Self::Restart
+            | Self::PostStartHook
+            | Self::WithPod
+            | Self::PodCompleted
+            | Self::TearDown => None,
+        }
+    }
+}
+
 impl SourceState {
     /// Which source it is about.
     pub fn of(&self) -> Source {

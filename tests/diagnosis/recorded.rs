@@ -128,7 +128,7 @@ fn a_scenario_comes_to_the_same_on_kind_as_on_this_host() {
         if kind.name == "limit-leak" {
             continue;
         }
-        assert_eq!(came_to(kind).0, came_to(here).0, "{}", kind.name);
+        assert_eq!(came_to(kind), came_to(here), "{}", kind.name);
         compared += 1;
     }
     assert!(compared >= 20, "only {compared} were compared");

@@ -78,8 +78,8 @@ impl Kind {
         Ok(nodes)
     }
 
-    /// Loads the image onto every node that lacks it; answers whether any did.
-    pub async fn load(&self, cluster: &str, image: &Image) -> Result<bool, BackendError> {
+    /// Loads the image onto every node that lacks it.
+    pub async fn load(&self, cluster: &str, image: &Image) -> Result<(), BackendError> {
         let mut lacking = Vec::new();
         for node in self.nodes(cluster).await? {
             let args = ["exec", &node, "ctr", "-n", "k8s.io", "images", "ls", "-q"];
@@ -88,15 +88,14 @@ impl Kind {
             }
         }
         if lacking.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         let folder = tempfile::tempdir().map_err(|error| BackendError::doing("make a folder", error))?;
         let archive = folder.path().join("exit137.tar");
         image.write(&archive).map_err(|error| BackendError::doing("write the image", error))?;
         let (archive, nodes) = (archive.display().to_string(), lacking.join(","));
         let args = ["load", "image-archive", &archive, "--name", cluster, "--nodes", &nodes];
-        self.run("kind", &args).await?;
-        Ok(true)
+        self.run("kind", &args).await.map(drop)
     }
 
     /// The nodes whose cgroups and processes can be seen from here; none where this is not root on the engine's own host.

@@ -45,7 +45,8 @@ pub(super) struct Finder {
 
 #[derive(Debug)]
 struct Shared {
-    nodes: Vec<LocalNode>,
+    /// Each node, with a cgroup that holds all its pods.
+    nodes: Vec<(LocalNode, PathBuf)>,
     recorder: Recorder,
     watch: Watch,
     state: Mutex<State>,
@@ -64,9 +65,11 @@ struct State {
 
 impl Finder {
     pub(super) fn start(nodes: Vec<LocalNode>, recorder: Recorder, watch: Watch) -> std::io::Result<Self> {
+        let with_pods = |node: LocalNode| kubepods(&node).into_iter().map(move |pods| (node.clone(), pods));
+        let nodes = nodes.into_iter().flat_map(with_pods).collect();
         let shared = Arc::new(Shared { nodes, recorder, watch, state: Mutex::default() });
-        for node in &shared.nodes {
-            shared.watch_levels(node);
+        for (node, pods) in &shared.nodes {
+            shared.watch_levels(node, pods);
         }
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("exit137-pods".into()).spawn(move || theirs.run())?;
@@ -122,9 +125,9 @@ impl Shared {
                 return;
             }
             let now = clock::boot_ns();
-            for node in &self.nodes {
+            for (node, kubepods) in &self.nodes {
                 for uid in &pods {
-                    self.look_at_pod(node, uid, Moment::between(looked, now));
+                    self.look_at_pod(node, kubepods, uid);
                 }
             }
             self.look_for_main_processes(Moment::between(looked, now));
@@ -135,21 +138,19 @@ impl Shared {
     }
 
     /// The levels above the pods: a QoS class and all pods of the node.
-    fn watch_levels(&self, node: &LocalNode) {
-        for kubepods in kubepods(node) {
-            self.add(node, &kubepods, CgroupOwner::Node);
-            for class in ["burstable", "besteffort"] {
-                for directory in [kubepods.join(class), slice_below(&kubepods, class)] {
-                    if directory.is_dir() {
-                        self.add(node, &directory, CgroupOwner::Qos { class: class.to_owned() });
-                    }
+    fn watch_levels(&self, node: &LocalNode, kubepods: &Path) {
+        self.add(node, kubepods, CgroupOwner::Node);
+        for class in ["burstable", "besteffort"] {
+            for directory in [kubepods.join(class), slice_below(kubepods, class)] {
+                if directory.is_dir() {
+                    self.add(node, &directory, CgroupOwner::Qos { class: class.to_owned() });
                 }
             }
         }
     }
 
-    fn look_at_pod(&self, node: &LocalNode, uid: &str, seen: Moment) {
-        for directory in pod_directories(node, uid) {
+    fn look_at_pod(&self, node: &LocalNode, kubepods: &Path, uid: &str) {
+        for directory in pod_directories(kubepods, uid) {
             if !self.lock().watched.contains_key(&directory) {
                 self.add(node, &directory, CgroupOwner::Pod { pod: uid.to_owned() });
             }
@@ -165,7 +166,6 @@ impl Shared {
                 if let Some(path) = path {
                     let cgroup = Cgroup { version: node.version, directory, path };
                     self.lock().places.insert(id, Place { cgroup, main_pid: None });
-                    let _ = seen;
                 }
             }
         }
@@ -265,15 +265,13 @@ fn slice_below(parent: &Path, child: &str) -> PathBuf {
 }
 
 /// Where a pod's cgroup may be (kubelet `cm/pod_container_manager_linux.go:GetPodContainerName`).
-fn pod_directories(node: &LocalNode, uid: &str) -> Vec<PathBuf> {
+fn pod_directories(kubepods: &Path, uid: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for kubepods in kubepods(node) {
-        let escaped = format!("pod{}", uid.replace('-', "_"));
-        for class in ["", "burstable", "besteffort"] {
-            let plain = if class.is_empty() { kubepods.clone() } else { kubepods.join(class) };
-            let slice = if class.is_empty() { kubepods.clone() } else { slice_below(&kubepods, class) };
-            found.extend([plain.join(format!("pod{uid}")), slice_below(&slice, &escaped)]);
-        }
+    let (plain, escaped) = (format!("pod{uid}"), format!("pod{}", uid.replace('-', "_")));
+    found.extend([kubepods.join(&plain), slice_below(kubepods, &escaped)]);
+    for class in ["burstable", "besteffort"] {
+        let slice = slice_below(kubepods, class);
+        found.extend([kubepods.join(class).join(&plain), slice_below(&slice, &escaped)]);
     }
     found.retain(|directory| directory.is_dir());
     found

@@ -18,9 +18,9 @@ use super::manifest::{self, Place};
 use super::node::Finder;
 use super::told::{Begun, Told};
 use super::{KubernetesBackend, api_error};
-use crate::backend::local::{ActionSpec, act};
+use crate::backend::local::{ActionSpec, act, write_limit};
 use crate::backend::{BackendError, Running};
-use crate::evidence::{ActionDone, Fact, LimitChanged, Moment, Observation, Source, SourceState, StopReason};
+use crate::evidence::{ActionDone, Fact, Moment, Observation, Source, SourceState, StopReason};
 use crate::observe::Watch;
 use crate::recorder::Recorder;
 use crate::scenario::{Act, ContainerSelector, Pod, Scenario};
@@ -230,21 +230,7 @@ impl RunningOnCluster {
     /// Writes the limit on the node, as a runtime does that is told to.
     async fn set_limit(&self, container: &ContainerSelector, memory: u64) -> Result<(), String> {
         for place in self.places(container)? {
-            let from = place.cgroup.limit();
-            let before = crate::clock::boot_ns();
-            let refused = act(&ActionSpec::SetLimits(place.cgroup.limit_writes(memory))).await.err();
-            let changed = LimitChanged {
-                cgroup: place.cgroup.path,
-                from,
-                to: memory,
-                writer: "exit137-resize".into(),
-                refused: refused.clone(),
-            };
-            let at = Moment::between(before, crate::clock::boot_ns());
-            self.recorder.record(Source::Harness, at, None, Fact::LimitChanged(changed));
-            if let Some(why) = refused {
-                return Err(format!("the kernel refused it: {why}"));
-            }
+            write_limit(place.cgroup, memory, &self.recorder).await?;
         }
         Ok(())
     }
@@ -279,20 +265,12 @@ impl Running for RunningOnCluster {
     }
 
     async fn apply(&self, index: usize, act: &Act) {
-        let (what, outcome) = match act {
-            Act::Delete { pod, grace_seconds } => {
-                (format!("delete pod {pod}"), self.delete(pod, *grace_seconds).await)
-            }
-            Act::Kill { container, signal, child } => {
-                let what =
-                    format!("send signal {signal} to {}{container}", if *child { "a child in " } else { "" });
-                (what, self.kill(container, *signal, *child).await)
-            }
-            Act::SetLimit { container, memory, .. } => (
-                format!("set the memory limit of {container} to {memory}"),
-                self.set_limit(container, *memory).await,
-            ),
+        let outcome = match act {
+            Act::Delete { pod, grace_seconds } => self.delete(pod, *grace_seconds).await,
+            Act::Kill { container, signal, child } => self.kill(container, *signal, *child).await,
+            Act::SetLimit { container, memory, .. } => self.set_limit(container, *memory).await,
         };
+        let what = act.to_string();
         self.recorder.now(Source::Harness, Fact::Action(ActionDone { index, what, error: outcome.err() }));
     }
 
@@ -370,7 +348,7 @@ async fn watch_pods(pods: Api<KubernetesPod>, told: &Told, node: Option<&OnNode>
                     node.finder.lock().unwrap_or_else(PoisonError::into_inner).add_pod(&uid);
                 }
             }
-            Ok(watcher::Event::Delete(pod)) => told.deleted(&pod),
+            Ok(watcher::Event::Delete(pod)) => drop(told.pod(&pod)),
             Ok(watcher::Event::Init) => gap.listing(recorder),
             Ok(watcher::Event::InitDone) => {}
             Err(error) => gap.broken(&error),

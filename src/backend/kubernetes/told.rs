@@ -89,15 +89,6 @@ impl Told {
         new.then_some(uid)
     }
 
-    /// A pod's object is gone.
-    pub(super) fn deleted(&self, object: &Pod) {
-        self.pod(object);
-        let Some(name) = name_of(object) else { return };
-        let (received, _) = now();
-        let statements = self.lock().readers.get_mut(&name).map(|reader| reader.deleted(received));
-        self.state_all(statements.unwrap_or_default());
-    }
-
     /// An event on one of the pods.
     pub(super) fn event(&self, event: &Event) {
         let (received, wall) = now();

@@ -17,6 +17,16 @@ pub enum Version {
     V2,
 }
 
+impl Version {
+    /// 1 or 2.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+}
+
 /// Where the memory controller is mounted and where this process is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hierarchy {

@@ -203,20 +203,14 @@ impl RunningScenario {
     }
 
     async fn carry_out(&self, index: usize, act: &Act) {
-        let (what, outcome) = match act {
-            Act::Delete { pod, grace_seconds } => {
-                (format!("delete pod {pod}"), self.delete(pod, *grace_seconds).await)
+        let outcome = match act {
+            Act::Delete { pod, grace_seconds } => self.delete(pod, *grace_seconds).await,
+            Act::Kill { container, signal, child } => self.kill(container, *signal, *child).await,
+            Act::SetLimit { container, memory, pod_too } => {
+                self.set_limit(container, *memory, *pod_too).await
             }
-            Act::Kill { container, signal, child } => {
-                let what =
-                    format!("send signal {signal} to {}{container}", if *child { "a child in " } else { "" });
-                (what, self.kill(container, *signal, *child).await)
-            }
-            Act::SetLimit { container, memory, pod_too } => (
-                format!("set the memory limit of {container} to {memory}"),
-                self.set_limit(container, *memory, *pod_too).await,
-            ),
         };
+        let what = act.to_string();
         self.recorder.now(Source::Harness, Fact::Action(ActionDone { index, what, error: outcome.err() }));
     }
 
@@ -264,26 +258,10 @@ impl RunningScenario {
                 changes.insert(usize::from(lowered), (pod.cgroup.clone(), sum));
             }
             for (cgroup, bytes) in changes {
-                self.write_limit(cgroup, bytes).await?;
+                write_limit(cgroup, bytes, &self.recorder).await?;
             }
         }
         if found { Ok(()) } else { Err(format!("{container} does not exist now")) }
-    }
-
-    async fn write_limit(&self, cgroup: Cgroup, bytes: u64) -> Result<(), String> {
-        let from = cgroup.limit();
-        let before = crate::clock::boot_ns();
-        let refused = act(&ActionSpec::SetLimits(cgroup.limit_writes(bytes))).await.err();
-        let changed = LimitChanged {
-            cgroup: cgroup.path,
-            from,
-            to: bytes,
-            writer: "exit137-resize".into(),
-            refused: refused.clone(),
-        };
-        let at = crate::evidence::Moment::between(before, crate::clock::boot_ns());
-        self.recorder.record(Source::Harness, at, None, Fact::LimitChanged(changed));
-        refused.map_or(Ok(()), |why| Err(format!("the kernel refused it: {why}")))
     }
 
     /// The pods of this name: one, or all its replicas.
@@ -373,4 +351,25 @@ pub(in crate::backend) async fn act(spec: &ActionSpec) -> Result<(), String> {
         Ok((false, said)) => Err(said),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Writes a limit in a process of its own, and records what came of it.
+pub(in crate::backend) async fn write_limit(
+    cgroup: Cgroup,
+    bytes: u64,
+    recorder: &Recorder,
+) -> Result<(), String> {
+    let from = cgroup.limit();
+    let before = crate::clock::boot_ns();
+    let refused = act(&ActionSpec::SetLimits(cgroup.limit_writes(bytes))).await.err();
+    let changed = LimitChanged {
+        cgroup: cgroup.path,
+        from,
+        to: bytes,
+        writer: "exit137-resize".into(),
+        refused: refused.clone(),
+    };
+    let at = crate::evidence::Moment::between(before, crate::clock::boot_ns());
+    recorder.record(Source::Harness, at, None, Fact::LimitChanged(changed));
+    refused.map_or(Ok(()), |why| Err(format!("the kernel refused it: {why}")))
 }

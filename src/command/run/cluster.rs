@@ -3,7 +3,7 @@
 use crate::backend::kubernetes::KubernetesBackend;
 use crate::backend::kubernetes::image::Image;
 use crate::backend::kubernetes::kind::Kind;
-use crate::backend::local::cgroup::{Hierarchy, Version};
+use crate::backend::local::cgroup::Hierarchy;
 use crate::cli;
 use crate::command::cluster::{context, ensure};
 use crate::evidence::ClusterFacts;
@@ -34,10 +34,7 @@ async fn on_kind(args: &cli::Run) -> Result<KubernetesBackend, crate::backend::B
 pub(super) fn lack(scenario: &Scenario, on: cli::Backend) -> Option<String> {
     let required = scenario.requires.iter().find_map(|requirement| match requirement {
         Requirement::Cgroup(wanted) => {
-            let here = Hierarchy::find().map_or(0, |hierarchy| match hierarchy.version {
-                Version::V1 => 1,
-                Version::V2 => 2,
-            });
+            let here = Hierarchy::find().map_or(0, |hierarchy| hierarchy.version.number());
             // A kind node has this host's kernel.
             let differs = on == cli::Backend::Kind && here != *wanted;
             differs.then(|| format!("needs cgroup v{wanted}; the nodes have v{here}"))

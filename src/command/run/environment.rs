@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::backend::Backend;
-use crate::backend::local::cgroup::{Hierarchy, Version};
+use crate::backend::local::cgroup::Hierarchy;
 use crate::backend::local::{LocalBackend, admission, gc};
 use crate::loader::Loaded;
 use crate::scenario::{NEEDS_CLUSTER, Requirement, Scenario};
@@ -78,7 +78,7 @@ fn fitting(scenarios: &[&Loaded], jobs: usize, free: u64) -> (usize, u64) {
 pub(super) fn lack(scenario: &Scenario) -> Option<String> {
     scenario.requires.iter().find_map(|requirement| match requirement {
         Requirement::Cgroup(version) => {
-            let here = Hierarchy::find().map_or(0, |hierarchy| number(hierarchy.version));
+            let here = Hierarchy::find().map_or(0, |hierarchy| hierarchy.version.number());
             (here != *version)
                 .then(|| format!("needs cgroup v{version}; the memory controller is on v{here} here"))
         }
@@ -99,11 +99,4 @@ pub(super) fn lack(scenario: &Scenario) -> Option<String> {
             })
         }
     })
-}
-
-fn number(version: Version) -> u8 {
-    match version {
-        Version::V1 => 1,
-        Version::V2 => 2,
-    }
 }

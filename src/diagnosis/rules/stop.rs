@@ -5,7 +5,7 @@ use crate::diagnosis::Attribution;
 use crate::diagnosis::case::{Case, Hand};
 use crate::diagnosis::classify::why_stopped;
 use crate::diagnosis::timeline::{MS, SECOND, Seen};
-use crate::evidence::{End, ProbeKind, Source, StopReason, Stopping};
+use crate::evidence::{End, Source, StopReason, Stopping};
 
 /// A decision to stop it is known, and the end followed from it.
 pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
@@ -76,9 +76,7 @@ fn too_early(case: &Case<'_>, stop: &Seen<Stopping>) -> bool {
 /// A container that a probe had stopped and that ended in time is still the probe's; one whose pod was deleted and that
 /// ended in time simply ended.
 fn by_asking(case: &Case<'_>, stop: &Seen<Stopping>) -> Option<Confidence> {
-    if !matches!(stop.fact.reason, StopReason::LivenessProbe | StopReason::StartupProbe) {
-        return None;
-    }
+    stop.fact.reason.probe()?;
     let over = stop.at.latest() + stop.fact.grace_ms * MS + 5 * SECOND;
     if case.ended_at.earliest() > over {
         return None;
@@ -88,22 +86,7 @@ fn by_asking(case: &Case<'_>, stop: &Seen<Stopping>) -> Option<Confidence> {
 
 /// The failures of the probe that led to the decision.
 fn failures(case: &Case<'_>, stop: &Seen<Stopping>) -> Vec<u64> {
-    let probe = match stop.fact.reason {
-        StopReason::LivenessProbe => ProbeKind::Liveness,
-        StopReason::StartupProbe => ProbeKind::Startup,
-        StopReason::Delete
-        | StopReason::Drain
-        | StopReason::Taint
-        | StopReason::Preemption
-        | StopReason::Eviction
-        | StopReason::Deadline
-        | StopReason::NodeShutdown
-        | StopReason::Restart
-        | StopReason::PostStartHook
-        | StopReason::WithPod
-        | StopReason::PodCompleted
-        | StopReason::TearDown => return Vec::new(),
-    };
+    let Some(probe) = stop.fact.reason.probe() else { return Vec::new() };
     let seen = case.timeline.probes.iter().filter(|seen| {
         seen.fact.container == *case.container
             && seen.fact.probe == probe

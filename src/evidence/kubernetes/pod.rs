@@ -70,12 +70,6 @@ impl PodReader {
         statements
     }
 
-    /// The object is gone: whatever had not been said of it never will be.
-    pub fn deleted(&mut self, received: Moment) -> Vec<Statement> {
-        let _ = received;
-        Vec::new()
-    }
-
     /// What is new in this event.
     pub fn event(&mut self, event: &Event, received: Moment, wall: &WallOffset) -> Vec<Statement> {
         event::read(self, event, Received { at: received, wall })
