@@ -71,8 +71,11 @@ fn rounds() -> usize {
 fn kernel_log_lines() -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/kubernetes-1.36");
     let mut lines = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+    let kernel_log = |path: &Path| path.to_string_lossy().ends_with(".kmsg.txt");
+    for path in
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| kernel_log(path))
+    {
+        let text = fs::read_to_string(path).unwrap();
         lines.extend(text.lines().map(|line| line.as_bytes().to_vec()));
     }
     assert!(lines.len() > 50);
