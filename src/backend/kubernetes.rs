@@ -1,14 +1,18 @@
 //! Pods on a cluster: kind, or any other by its kube context. `docs/adr/0004-the-cluster-backend.md` says who sees what.
 
+mod artifacts;
 mod client;
 pub mod image;
 pub mod kind;
 mod lease;
+mod leftovers;
+mod logs;
 pub mod manifest;
 mod names;
 mod node;
 mod running;
 mod told;
+mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,12 +29,10 @@ use crate::evidence::{ClusterFacts, HostFacts, NodeFacts};
 use crate::observe::Observers;
 use crate::recorder::Recorder;
 use crate::scenario::Scenario;
-use client::Client;
+use client::{Client, PATIENT, persist};
+pub use leftovers::Collected;
 pub use node::LocalNode;
 pub use running::RunningOnCluster;
-
-/// How long namespaces may take to go.
-const NAMESPACES_GO: Duration = Duration::from_mins(1);
 
 /// The kubelet looks at its containers once a second and then writes to the API; on a busy node that takes seconds.
 const LAG_MS: u64 = 10_000;
@@ -55,8 +57,12 @@ impl KubernetesBackend {
     pub async fn prepare(context: &str, image: String, nodes: Vec<LocalNode>) -> Result<Self, BackendError> {
         let client = Client::of_context(context).await?;
         let cluster = facts(context, &client).await?;
-        for what in lease::collect(&client).await? {
+        let collected = leftovers::collect(&client).await?;
+        for what in collected.gone {
             tracing::warn!("removed what a killed run left behind: {what}");
+        }
+        for what in collected.stuck {
+            tracing::warn!("a killed run's leftovers do not go: {what}");
         }
         let run = gc::new_run_name();
         // What the observers make on this host is removed by the next start on it, unless this run is alive.
@@ -105,23 +111,33 @@ impl Backend for KubernetesBackend {
         RunningOnCluster::new(self, scenario, trial, recorder, folder)
     }
 
+    async fn judged(&self, trial: &Path, passed: bool, began_unix_ns: u64) {
+        if passed {
+            artifacts::drop_all(trial);
+        } else {
+            let engine = self.cluster.context.starts_with("kind-").then(kind::engine);
+            artifacts::gather_nodes(trial, &self.client, engine.as_deref(), began_unix_ns).await;
+        }
+    }
+
     async fn tear_down(self) -> Vec<String> {
         // Their threads are joined and the trace instance is removed.
         drop(self.observers);
-        let left = lease::wait_until_gone(&self.client, &self.run, NAMESPACES_GO).await;
+        let left = leftovers::wait_until_gone(&self.client, &self.run, leftovers::NAMESPACES_GO).await;
         self.lease.give_up().await;
-        left.into_iter().map(|namespace| format!("namespace {namespace}")).collect()
+        left
     }
 }
 
 /// What the cluster is.
 async fn facts(context: &str, client: &Client) -> Result<ClusterFacts, BackendError> {
-    let version = client.version().await.map_err(|error| {
-        BackendError(format!("cannot reach the cluster of context {context:?}: {error}; is it running?"))
-    })?;
+    // Asked once: a server that is not there is to be told at once.
+    let version = persist(Duration::ZERO, || client.version()).await;
+    let version = version.map_err(|error| api_error(&format!("reach the cluster of context {context:?}"), &error))?;
     let nodes: Api<Node> = client.all();
-    let nodes =
-        nodes.list(&ListParams::default()).await.map_err(|error| api_error("list the nodes", &error))?;
+    let all = ListParams::default();
+    let nodes = persist(PATIENT, || nodes.list(&all)).await;
+    let nodes = nodes.map_err(|error| api_error("list the nodes", &error))?;
     // A provider may say `31+`.
     let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
     Ok(ClusterFacts {
@@ -162,7 +178,7 @@ pub(super) fn api_error(what: &str, error: &kube::Error) -> BackendError {
     BackendError(format!("cannot {what}: {error}{hint}"))
 }
 
-/// Removes what dead runs left on the cluster of a kube context; answers what that was.
-pub async fn collect(context: &str) -> Result<Vec<String>, BackendError> {
-    lease::collect(&Client::of_context(context).await?).await
+/// Removes what dead runs left on the cluster of a kube context.
+pub async fn collect(context: &str) -> Result<Collected, BackendError> {
+    leftovers::collect(&Client::of_context(context).await?).await
 }
