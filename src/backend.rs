@@ -48,12 +48,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
     ) -> Result<Self::Running, BackendError>;
 
     /// A trial, in this folder and begun at this Unix time, was judged: keeps what a person would ask for where it did not pass.
-    fn judged(
-        &self,
-        _trial: &Path,
-        _passed: bool,
-        _began_unix_ns: u64,
-    ) -> impl Future<Output = ()> + Send {
+    fn judged(&self, _trial: &Path, _passed: bool, _began_unix_ns: u64) -> impl Future<Output = ()> + Send {
         async {}
     }
 

@@ -10,7 +10,9 @@ mod logs;
 pub mod manifest;
 mod names;
 mod node;
+mod rights;
 mod running;
+mod scheduling;
 mod told;
 mod watch;
 
@@ -57,6 +59,7 @@ impl KubernetesBackend {
     pub async fn prepare(context: &str, image: String, nodes: Vec<LocalNode>) -> Result<Self, BackendError> {
         let client = Client::of_context(context).await?;
         let cluster = facts(context, &client).await?;
+        rights::check(context, &client).await?;
         let collected = leftovers::collect(&client).await?;
         for what in collected.gone {
             tracing::warn!("removed what a killed run left behind: {what}");
@@ -133,18 +136,24 @@ impl Backend for KubernetesBackend {
 async fn facts(context: &str, client: &Client) -> Result<ClusterFacts, BackendError> {
     // Asked once: a server that is not there is to be told at once.
     let version = persist(Duration::ZERO, || client.version()).await;
-    let version = version.map_err(|error| api_error(&format!("reach the cluster of context {context:?}"), &error))?;
+    let version =
+        version.map_err(|error| api_error(&format!("reach the cluster of context {context:?}"), &error))?;
     let nodes: Api<Node> = client.all();
     let all = ListParams::default();
     let nodes = persist(PATIENT, || nodes.list(&all)).await;
-    let nodes = nodes.map_err(|error| api_error("list the nodes", &error))?;
+    let nodes = match nodes {
+        Ok(nodes) => nodes.items,
+        // What is missing without it, the check of rights tells.
+        Err(kube::Error::Api(status)) if status.code == 403 => Vec::new(),
+        Err(error) => return Err(api_error("list the nodes", &error)),
+    };
     // A provider may say `31+`.
     let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
     Ok(ClusterFacts {
         context: context.to_owned(),
         version: version.git_version,
         minor: digits.parse().unwrap_or(0),
-        nodes: nodes.items.into_iter().map(node_facts).collect(),
+        nodes: nodes.into_iter().map(node_facts).collect(),
     })
 }
 
@@ -168,17 +177,63 @@ fn node_facts(node: Node) -> NodeFacts {
 
 /// An error of the API, with what to do about the usual ones.
 pub(super) fn api_error(what: &str, error: &kube::Error) -> BackendError {
-    let code = if let kube::Error::Api(status) = error { Some(status.code) } else { None };
-    let hint = match code {
-        Some(403) => "; the context's user may not do that (README: what exit137 needs on a cluster)",
-        Some(401) => "; the context's credentials are not accepted",
-        Some(_) => "",
-        None => "; does the cluster still run?",
+    let kube::Error::Api(status) = error else {
+        return BackendError(format!(
+            "cannot {what}: {}; does the cluster run, and is its address right?",
+            root(error)
+        ));
     };
-    BackendError(format!("cannot {what}: {error}{hint}"))
+    let hint = match status.code {
+        401 => "; the context's credentials are not accepted: have they expired?",
+        // RBAC's words are `User "x" cannot create resource "pods"`; all others are an admission's.
+        403 if status.message.contains(" cannot ") => {
+            "; the context's user may not do that (README: what exit137 needs on a cluster)"
+        }
+        403 | 422 => {
+            "; the cluster's admission refuses it (a ResourceQuota, a LimitRange, a Pod Security level, a webhook): change the scenario or the rule"
+        }
+        _ => "",
+    };
+    BackendError(format!("cannot {what}: {}{hint}", status.message))
+}
+
+/// The innermost error, which says what really happened; those around it say that there was one.
+fn root(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root)
 }
 
 /// Removes what dead runs left on the cluster of a kube context.
 pub async fn collect(context: &str) -> Result<Collected, BackendError> {
     leftovers::collect(&Client::of_context(context).await?).await
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn told(code: u16, message: &str) -> String {
+        let status = Status::failure(message, "Forbidden").with_code(code).boxed();
+        api_error("apply pod web", &kube::Error::Api(status)).to_string()
+    }
+
+    #[test]
+    fn who_lacks_a_right_is_told_apart_from_whom_an_admission_refuses() {
+        let rbac = told(403, r#"pods is forbidden: User "ci" cannot create resource "pods" in API group """#);
+        assert!(rbac.contains("README") && rbac.contains("cannot create resource"), "{rbac}");
+        let quota = told(403, r#"pods "web" is forbidden: exceeded quota: small, requested: memory=64Mi"#);
+        assert!(quota.contains("exceeded quota") && quota.contains("admission"), "{quota}");
+        let range = told(
+            403,
+            r#"pods "web" is forbidden: maximum memory usage per Container is 32Mi, but limit is 64Mi"#,
+        );
+        assert!(range.contains("maximum memory usage") && range.contains("LimitRange"), "{range}");
+        let standard = told(
+            403,
+            r#"pods "web" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true"#,
+        );
+        assert!(standard.contains("Pod Security"), "{standard}");
+        assert!(told(401, "Unauthorized").contains("expired"));
+    }
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
@@ -35,6 +36,8 @@ const MASKED: &str = "(masked)";
 #[derive(Debug)]
 pub(super) struct Artifacts {
     folder: PathBuf,
+    /// What the tear-down does to the pods is of no interest.
+    closed: AtomicBool,
 }
 
 impl Artifacts {
@@ -42,11 +45,14 @@ impl Artifacts {
     pub(super) fn new(trial: &Path) -> std::io::Result<Self> {
         let folder = trial.join(FOLDER);
         fs::create_dir(&folder)?;
-        Ok(Self { folder })
+        Ok(Self { folder, closed: AtomicBool::new(false) })
     }
 
-    /// Keeps a pod as it is now; its last form stays.
+    /// Keeps a pod as it is now; its last form before the tear-down stays.
     pub(super) fn pod(&self, pod: &Pod) {
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         self.write(&format!("pod-{name}.yaml"), &yaml(&decent(pod)));
     }
@@ -58,6 +64,11 @@ impl Artifacts {
             Ok(list) => self.write("events.txt", &event_lines(list.items)),
             Err(error) => tracing::info!(%error, "the events are not kept"),
         }
+    }
+
+    /// All has been kept that is to be.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     fn write(&self, file: &str, text: &str) {

@@ -95,7 +95,8 @@ where
     let mut pause = Duration::from_millis(100);
     loop {
         let answer = timeout(EACH, ask()).await;
-        let answer = answer.unwrap_or_else(|_| Err(kube::Error::Service("the server does not answer".into())));
+        let answer =
+            answer.unwrap_or_else(|_| Err(kube::Error::Service("the server does not answer".into())));
         match answer {
             Err(error) if passes(&error) && Instant::now() + pause < until => {
                 tracing::debug!(%error, "the API is asked again");

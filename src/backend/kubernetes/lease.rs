@@ -17,7 +17,7 @@ use super::manifest::RUN;
 use crate::backend::BackendError;
 
 /// Where the leases lie.
-const NAMESPACE: &str = "exit137";
+pub(super) const NAMESPACE: &str = "exit137";
 /// How long one holds without being renewed.
 const HOLDS_SECONDS: i32 = 40;
 const RENEWED_EVERY: Duration = Duration::from_secs(10);
@@ -47,7 +47,9 @@ impl Held {
         let (params, own) = (params(), Patch::Apply(&own));
         let applied = persist(PATIENT, || namespaces.patch(NAMESPACE, &params, &own)).await;
         applied.map_err(|error| api_error("make the namespace of the leases", &error))?;
-        persist(PATIENT, || renew(client, run)).await.map_err(|error| api_error("take the run's lease", &error))?;
+        persist(PATIENT, || renew(client, run))
+            .await
+            .map_err(|error| api_error("take the run's lease", &error))?;
         let (theirs, name) = (client.clone(), run.to_owned());
         let renewal = tokio::spawn(async move {
             loop {

@@ -109,7 +109,11 @@ impl Logs {
         let theirs = Arc::clone(self);
         state.tasks.spawn(async move {
             if let Err(why) = theirs.fetch(&name, &run, which).await {
-                tracing::debug!("the log of {name}/{} (run {}) is not kept: {why}", run.container, run.instance);
+                tracing::debug!(
+                    "the log of {name}/{} (run {}) is not kept: {why}",
+                    run.container,
+                    run.instance
+                );
                 theirs.lock().taken.remove(&run);
             }
         });
@@ -189,7 +193,8 @@ mod tests {
     }
 
     fn status(restarts: u32, id: &str, state: serde_json::Value, last: Option<&str>) -> serde_json::Value {
-        let last = last.map(|id| json!({"terminated": {"exitCode": 137, "containerID": format!("containerd://{id}")}}));
+        let last = last
+            .map(|id| json!({"terminated": {"exitCode": 137, "containerID": format!("containerd://{id}")}}));
         json!({"name": "app", "image": "", "imageID": "", "ready": false, "restartCount": restarts,
                "containerID": format!("containerd://{id}"), "state": state, "lastState": last.unwrap_or_else(|| json!({}))})
     }

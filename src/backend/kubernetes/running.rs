@@ -19,7 +19,7 @@ use super::manifest::{self, Place};
 use super::node::Finder;
 use super::told::{self, Begun, Told};
 use super::watch::{self, Contact};
-use super::{KubernetesBackend, api_error};
+use super::{KubernetesBackend, api_error, scheduling};
 use crate::backend::local::{ActionSpec, act, write_limit};
 use crate::backend::{BackendError, Running};
 use crate::evidence::{ActionDone, Fact, Observation, Source, SourceState, StopReason};
@@ -59,6 +59,8 @@ pub struct RunningOnCluster {
     contact: Arc<Contact>,
     logs: Arc<Logs>,
     artifacts: Arc<Artifacts>,
+    /// The most memory that a node has for pods.
+    largest_node: Option<u64>,
     /// Whether there may be a namespace of ours.
     made: AtomicBool,
 }
@@ -118,6 +120,7 @@ impl RunningOnCluster {
             contact: Arc::default(),
             logs,
             artifacts,
+            largest_node: backend.cluster.nodes.iter().filter_map(|node| node.allocatable).max(),
             made: AtomicBool::new(false),
         })
     }
@@ -200,7 +203,10 @@ impl RunningOnCluster {
             let never = known.values().any(|begun| matches!(begun, Begun::Never(_)));
             never || names.iter().all(|name| known.get(name) == Some(&Begun::Yes))
         };
-        let waited = timeout(PATIENCE, begun.wait_for(all)).await;
+        let waited = tokio::select! {
+            waited = timeout(PATIENCE, begun.wait_for(all)) => waited,
+            why = scheduling::in_vain(self.api(), self.largest_node) => return Err(why),
+        };
         let known = waited.ok().and_then(|known| Some(known.ok()?.clone()));
         let Some(known) = known else { return Err(self.stuck(names).await) };
         let never = known.iter().find_map(|(pod, begun)| match begun {
@@ -329,6 +335,7 @@ impl RunningOnCluster {
         if timeout(GATHER, gather).await.is_err() {
             tracing::info!("not all could be kept of {} in time", self.place.namespace);
         }
+        self.artifacts.close();
     }
 }
 

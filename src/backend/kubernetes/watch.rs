@@ -125,7 +125,8 @@ fn tell<K, H: Heard<K>>(away: &Away, lost: u64, recorder: &Recorder) {
         Fact::Noted(Noted {
             object: format!("watch/{}", H::WHAT),
             reason: "Relisted".to_owned(),
-            message: "the watch had lost its place; what the API server shows now leaves nothing out".to_owned(),
+            message: "the watch had lost its place; what the API server shows now leaves nothing out"
+                .to_owned(),
         })
     };
     recorder.record(H::OF, away.stretch, None, fact);
