@@ -39,6 +39,10 @@ const EVENT_LAG: Duration = Duration::from_secs(8);
 /// How long pods may take to begin.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How long an API server may be away before what it has to tell is no longer waited for: a static pod that has crashed a few
+/// times is started again within this.
+const MENDS: Duration = Duration::from_mins(2);
+
 /// How long to gather what goes with the namespace, and how many pods to ask for at a time.
 const GATHER: Duration = Duration::from_secs(20);
 const PAGE: u32 = 100;
@@ -293,10 +297,10 @@ impl RunningOnCluster {
     /// Waits until the API has told of what the nodes saw end.
     async fn let_the_api_tell(&self) {
         // After a break, a kubelet has not told yet what it could not.
-        let broke = self.contact.broke_within(2 * watch::EVENTS_AFTER_A_BREAK);
+        let broke = self.contact.broke_within(2 * watch::EVENTS_AFTER_A_BREAK)
+            || !self.contact.answers(&self.client).await;
         let (api_lag, event_lag) = if broke {
-            // Whether it answers, the requests that follow will tell as well.
-            let _ = persist(PATIENT, || self.client.version()).await;
+            self.contact.until_mended(&self.client, MENDS).await;
             (watch::TOLD_AFTER_A_BREAK, watch::EVENTS_AFTER_A_BREAK)
         } else {
             (API_LAG, EVENT_LAG)

@@ -10,7 +10,9 @@ use super::manifest::POD;
 use super::names::{Names, Renamed};
 use crate::clock;
 use crate::evidence::kubernetes::{PodReader, Statement, WallOffset, container_ids};
-use crate::evidence::{ContainerRef, Fact, Moment, Observation, PodStopping, Source, StopReason, Stopping};
+use crate::evidence::{
+    CgroupOwner, ContainerRef, Fact, Moment, Observation, PodStopping, Source, StopReason, Stopping,
+};
 use crate::recorder::Recorder;
 
 /// How far a pod has come.
@@ -154,8 +156,12 @@ impl Told {
     pub(super) fn finish(&self) {
         let mut state = self.lock();
         let waiting = std::mem::take(&mut state.waiting);
+        let mut pods = BTreeSet::new();
         for observation in waiting {
+            // A pod's pause process is its first; another may be a run that the API did not come to tell of.
             if let Fact::Cgroup(made) = &observation.fact
+                && let CgroupOwner::Container(provisional) = &made.owner
+                && pods.insert(provisional.pod.clone())
                 && let Some(fact) = state.names.as_pause(made)
             {
                 self.recorder.record(observation.source, observation.moment, observation.raw, fact);
