@@ -43,7 +43,7 @@ struct State {
     /// What the nodes told of containers that the API has not named yet.
     waiting: Vec<Observation>,
     uids: Vec<String>,
-    torn_down: bool,
+    torn_down_at: Option<Moment>,
     /// Containers that ended with 137 and whose decision to stop, if there was one, has not been told.
     unexplained: BTreeSet<ContainerRef>,
     explained: BTreeSet<ContainerRef>,
@@ -72,11 +72,18 @@ impl Told {
         let reader = state.readers.entry(name.clone()).or_insert_with(|| PodReader::new(&name));
         let statements = reader.object(object, received, &wall);
         let mut learned = false;
+        let mut late = Vec::new();
         for (id, container) in container_ids(&name, object) {
-            learned |= state.names.learn_container(id, container);
+            if state.names.learn_container(id, container.clone()) {
+                learned = true;
+                late.extend(state.torn_down_at.map(|at| (at, container)));
+            }
         }
         let freed = if learned { state.free() } else { Vec::new() };
         drop(state);
+        for (at, container) in late {
+            self.ends_with_us(at, container);
+        }
         self.state_all(statements);
         self.record_all(freed);
         self.begun.send_if_modified(|begun| {
@@ -140,15 +147,21 @@ impl Told {
 
     /// From now on, what ends is the tear-down's: the runs that are known, and those that may just begin.
     pub(super) fn tear_down(&self) {
-        self.lock().torn_down = true;
+        let at = Moment::exactly(clock::boot_ns());
+        self.lock().torn_down_at = Some(at);
         let known: Vec<_> = self.lock().names.containers().into_iter().cloned().collect();
-        for mut container in known {
-            for _ in 0..2 {
-                let reason = StopReason::TearDown;
-                let stopping = Stopping { container: container.clone(), reason, grace_ms: 0 };
-                self.recorder.now(Source::Harness, Fact::Stopping(stopping));
-                container.instance += 1;
-            }
+        for container in known {
+            self.ends_with_us(at, container);
+        }
+    }
+
+    /// This run, and the one that may follow it, end no earlier than we tear down, if they have not ended by then.
+    fn ends_with_us(&self, at: Moment, mut container: ContainerRef) {
+        for _ in 0..2 {
+            let reason = StopReason::TearDown;
+            let stopping = Stopping { container: container.clone(), reason, grace_ms: 0 };
+            self.recorder.record(Source::Harness, at, None, Fact::Stopping(stopping));
+            container.instance += 1;
         }
     }
 
@@ -170,7 +183,7 @@ impl Told {
     }
 
     fn state_all(&self, statements: Vec<Statement>) {
-        let torn_down = self.lock().torn_down;
+        let torn_down = self.lock().torn_down_at.is_some();
         // That we ourselves delete what is left is no part of the scenario.
         let ours = |fact: &Fact| {
             torn_down && matches!(fact, Fact::PodStopping(stop) if stop.reason == StopReason::Delete)

@@ -31,7 +31,7 @@ pub(super) fn read(reader: &mut PodReader, event: &Event, received: Received<'_>
             statements.push(state(killing(reader, container, message, at)));
         }
         ("Unhealthy", Some(container)) => {
-            let failed = unhealthy(reader, container, message, count);
+            let failed = unhealthy(reader, container, message, count, at);
             if let Some(Fact::ProbeFailed(failed)) = &failed
                 && failed.failures >= failed.threshold
             {
@@ -114,10 +114,10 @@ fn killing(reader: &PodReader, name: &str, message: &str, at: Moment) -> Fact {
     };
     // Never below two seconds (`minimumGracePeriodInSeconds`).
     let grace_ms = u64::from(grace.max(2)) * 1000;
-    Fact::Stopping(Stopping { container: latest(reader, name), reason, grace_ms })
+    Fact::Stopping(Stopping { container: run_at(reader, name, at), reason, grace_ms })
 }
 
-fn unhealthy(reader: &PodReader, name: &str, message: &str, count: i32) -> Option<Fact> {
+fn unhealthy(reader: &PodReader, name: &str, message: &str, count: i32, at: Moment) -> Option<Fact> {
     let found = container(reader, name);
     let (probe, spec) = if message.starts_with("Liveness") {
         (ProbeKind::Liveness, found.and_then(|c| c.liveness_probe.as_ref()))
@@ -128,7 +128,7 @@ fn unhealthy(reader: &PodReader, name: &str, message: &str, count: i32) -> Optio
     };
     let threshold = spec.and_then(|probe| probe.failure_threshold).unwrap_or(3);
     Some(Fact::ProbeFailed(ProbeFailed {
-        container: latest(reader, name),
+        container: run_at(reader, name, at),
         probe,
         message: message.to_owned(),
         failures: u32::try_from(count).unwrap_or(1),
@@ -154,8 +154,8 @@ fn container<'a>(reader: &'a PodReader, name: &str) -> Option<&'a Container> {
     init.chain(&reader.spec.containers).find(|container| container.name == name)
 }
 
-/// The run that an event speaks of: the latest that the pod's object has shown.
-fn latest(reader: &PodReader, name: &str) -> ContainerRef {
-    let instance = reader.latest_run(name);
+/// The run that an event speaks of.
+fn run_at(reader: &PodReader, name: &str, at: Moment) -> ContainerRef {
+    let instance = reader.run_at(name, at);
     ContainerRef { pod: reader.pod.clone(), container: name.to_owned(), instance }
 }

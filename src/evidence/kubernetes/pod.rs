@@ -32,6 +32,15 @@ pub struct PodReader {
     deleted: bool,
     /// The latest run of each container that was heard of.
     runs: BTreeMap<String, u32>,
+    /// When each run began and ended, as far as was heard.
+    lives: BTreeMap<(String, u32), Life>,
+}
+
+/// When a run began and ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Life {
+    began: Option<Moment>,
+    ended: Option<Moment>,
 }
 
 /// What an object or an event was received with.
@@ -52,6 +61,7 @@ impl PodReader {
             given_up: None,
             deleted: false,
             runs: BTreeMap::new(),
+            lives: BTreeMap::new(),
         }
     }
 
@@ -160,6 +170,7 @@ impl PodReader {
         received: Received<'_>,
         statements: &mut Vec<Statement>,
     ) {
+        self.life(name, instance).began = at;
         if !self.news(format!("started {name} {instance}")) {
             return;
         }
@@ -204,8 +215,26 @@ impl PodReader {
         (container == name && soon).then_some(*probe)
     }
 
+    fn life(&mut self, name: &str, instance: u32) -> &mut Life {
+        self.lives.entry((name.to_owned(), instance)).or_default()
+    }
+
+    /// The run of a container that something was said of at a moment: the first that may have been alive then. An event may come
+    /// when later runs are known already, after a break of the API server above all.
+    pub(super) fn run_at(&self, name: &str, at: Moment) -> u32 {
+        let latest = self.latest_run(name);
+        let life = |instance: u32| self.lives.get(&(name.to_owned(), instance)).copied().unwrap_or_default();
+        let alive = |instance: &u32| {
+            let (own, next) = (life(*instance), life(instance + 1));
+            let had_begun = own.began.is_none_or(|began| began.earliest() <= at.latest());
+            let was_over = own.ended.or(next.began).is_some_and(|ended| ended.latest() < at.earliest());
+            had_begun && !was_over
+        };
+        (0..=latest).find(alive).unwrap_or(latest)
+    }
+
     /// The latest run of a container that was heard of.
-    pub(super) fn latest_run(&self, name: &str) -> u32 {
+    fn latest_run(&self, name: &str) -> u32 {
         self.runs.get(name).copied().unwrap_or(0)
     }
 
@@ -231,7 +260,9 @@ impl PodReader {
             let time = time.map(|time| time.0).filter(|time| time.as_second() > 0)?;
             Some(received.wall.second(time))
         };
-        let moment = time(terminated.finished_at.as_ref()).unwrap_or(received.at);
+        let finished = time(terminated.finished_at.as_ref());
+        self.life(name, instance).ended = finished;
+        let moment = finished.unwrap_or(received.at);
         if !never_ran {
             let id = terminated.container_id.as_deref().map(bare_id).filter(|id| !id.is_empty());
             if let Some(at) = time(terminated.started_at.as_ref()) {
