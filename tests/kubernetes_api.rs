@@ -132,7 +132,9 @@ fn pod(status: &Value) -> Pod {
 #[test]
 fn an_end_that_the_kubelet_makes_up_is_that_of_the_run_that_was_lost() {
     let status = |restarts: u32, state: Value, last: Value| {
-        pod(&serde_json::json!({"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": restarts, "state": state, "lastState": last}))
+        pod(
+            &serde_json::json!({"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": restarts, "state": state, "lastState": last}),
+        )
     };
     let none = || serde_json::json!({});
     let running = status(0, serde_json::json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}), none());
@@ -208,6 +210,7 @@ fn a_rollout_and_a_scale_down_are_told_apart_by_whether_another_revision_grew() 
     // The Deployment's events were lost, or nobody but the garbage collector deleted it.
     assert_eq!(why(&[deleted]), []);
     assert_eq!(why(&[begun, grew]), []);
-    let combined = ("ReplicaSet", "SuccessfulDelete", "(combined from similar events): Deleted pod: web-old-x");
+    let combined =
+        ("ReplicaSet", "SuccessfulDelete", "(combined from similar events): Deleted pod: web-old-x");
     assert_eq!(why(&[begun, grew, combined, combined]), [StopReason::Rollout]);
 }

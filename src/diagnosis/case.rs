@@ -11,8 +11,8 @@ use super::timeline::{MS, SECOND, Seen, Timeline};
 use super::{Attribution, Sender, Stamped};
 use crate::cause::{Cause, Confidence, Detail};
 use crate::evidence::{
-    CgroupMade, ContainerEnded, ContainerRef, ContainerStarted, End, Moment, SignalSent, Source, StartFailed, StopReason,
-    Stopping,
+    CgroupMade, ContainerEnded, ContainerRef, ContainerStarted, End, Moment, SignalSent, Source, StartFailed,
+    StopReason, Stopping,
 };
 
 /// An exit may follow a kill by this much and still be its consequence (causes.md section 7, R3).
@@ -110,25 +110,26 @@ impl<'a> Case<'a> {
         }
         Some(
             Self {
-            timeline,
-            kills,
-            container,
-            start,
-            failed: failed.filter(|_| ended.is_none()),
-            end,
-            invention,
-            cpu_ms: ended.and_then(|ended| ended.fact.cpu_ms),
-            ended_at,
-            end_evidence,
-            cgroup: timeline.container_path(container),
-            levels: levels(timeline, container),
-            main_pid,
-            sigkill,
-            main_kill,
-            child_kills,
-            nameless_kills,
-        }
-        .with_the_only_process())
+                timeline,
+                kills,
+                container,
+                start,
+                failed: failed.filter(|_| ended.is_none()),
+                end,
+                invention,
+                cpu_ms: ended.and_then(|ended| ended.fact.cpu_ms),
+                ended_at,
+                end_evidence,
+                cgroup: timeline.container_path(container),
+                levels: levels(timeline, container),
+                main_pid,
+                sigkill,
+                main_kill,
+                child_kills,
+                nameless_kills,
+            }
+            .with_the_only_process(),
+        )
     }
 
     /// A victim whose PID nobody knows was the main process if there never was another, and if the end followed at once.
@@ -147,6 +148,11 @@ impl<'a> Case<'a> {
         self.invention.is_some() && self.end.is_none() && self.failed.is_none()
     }
 
+    /// Whether nobody but the API, in whole seconds, says when it ended.
+    pub(super) fn end_is_rough(&self) -> bool {
+        self.sigkill.is_none() && self.main_kill.is_none() && self.ended_at.uncertainty() >= SECOND / 2
+    }
+
     /// Whether a SIGKILL ended it, as far as is known.
     pub(super) fn sigkilled(&self) -> Option<bool> {
         self.end.map_or(Some(false), End::sigkilled)
@@ -154,7 +160,10 @@ impl<'a> Case<'a> {
 
     /// The time in which something can have led to the end.
     pub(super) fn window(&self) -> (u64, u64) {
-        let began = self.start.map_or(0, |start| start.at.latest());
+        // The second in which the API says that it began says little.
+        let began = self.start.map_or(0, |start| {
+            if start.at.uncertainty() >= SECOND / 2 { start.at.earliest() } else { start.at.latest() }
+        });
         (self.ended_at.earliest().saturating_sub(CONSEQUENCE).max(began), self.ended_at.latest())
     }
 
@@ -339,9 +348,7 @@ impl<'a> Case<'a> {
                 }
                 // Events get lost, so that none was seen is no evidence: but who sent it is known, and no runtime does so.
                 None if self.on_cluster() => Hand::Other,
-                None if said.is_some_and(|said| touches(said.moment, sigkill.at, 50 * MS)) => {
-                    Hand::Runtime
-                }
+                None if said.is_some_and(|said| touches(said.moment, sigkill.at, 50 * MS)) => Hand::Runtime,
                 None if self.decision().is_some() || !self.watched(Source::Kubelet) => Hand::Unknown,
                 Some(_) | None => Hand::Other,
             };
@@ -371,7 +378,9 @@ impl<'a> Case<'a> {
         explanation: String,
     ) -> Attribution {
         let (from, to) = self.window();
-        let sources = [Source::Kubelet, Source::Kmsg, Source::Trace, Source::Memcg];
+        let mut sources = vec![Source::Kubelet, Source::Kmsg, Source::Trace, Source::Memcg];
+        // Elsewhere the runtime itself says how it ended.
+        sources.extend(self.on_cluster().then_some(Source::Exits));
         let missing = match confidence {
             Confidence::Certain => Vec::new(),
             Confidence::High | Confidence::Medium | Confidence::Low => {

@@ -50,8 +50,16 @@ pub(super) fn classify(case: &Case<'_>) -> Option<Attribution> {
 /// What happened to the container beside its cause.
 fn bystanders(case: &Case<'_>, first: &Attribution) -> Vec<String> {
     let mut seen = Vec::new();
-    let stop_is_cause =
-        matches!(first.cause, Cause::LivenessProbe | Cause::StartupProbe | Cause::GracePeriod | Cause::Eviction | Cause::Preemption | Cause::Deadline | Cause::NodeShutdown);
+    let stop_is_cause = matches!(
+        first.cause,
+        Cause::LivenessProbe
+            | Cause::StartupProbe
+            | Cause::GracePeriod
+            | Cause::Eviction
+            | Cause::Preemption
+            | Cause::Deadline
+            | Cause::NodeShutdown
+    );
     if !stop_is_cause && let Some(stop) = case.decision() {
         seen.push(format!("it was being stopped already: {}", why_stopped(stop.fact.reason)));
     }

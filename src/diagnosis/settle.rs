@@ -51,8 +51,13 @@ pub(super) fn settle(timeline: &Timeline) -> Findings {
 /// large victim is reaped long after it.
 fn torn_down_first(timeline: &Timeline, case: &Case<'_>, killed_at: Option<Stamped>) -> bool {
     let decisive = killed_at.map_or(case.ended_at, |killed| killed.moment);
-    // When a container that the kubelet lost had ended nobody knows; that it was lost was told then.
-    let decisive = if case.only_invented() { decisive.latest() } else { decisive.middle() };
+    let decisive = match () {
+        // When a container that the kubelet lost had ended nobody knows; that it was lost was told then.
+        () if case.only_invented() => decisive.latest(),
+        // The second in which it ended had begun before; and pods are deleted only when the API has had its say.
+        () if case.end_is_rough() => decisive.earliest(),
+        () => decisive.middle(),
+    };
     timeline.torn_down(case.container).is_some_and(|stop| stop.at.middle() <= decisive)
 }
 

@@ -10,6 +10,7 @@ use exit137::report::model::Outcome;
 
 use crate::canned::{Canned, all};
 use crate::laws::judge;
+use crate::pidless::as_the_api_tells;
 use crate::recorded::{recorded, recorded_on_kind};
 
 const MS: u64 = 1_000_000;
@@ -243,9 +244,10 @@ fn taking_sources_away_from_a_run_on_kind_never_yields_another_cause() {
     let mut wrong = Vec::new();
     for run in recorded_on_kind() {
         let name = &run.name;
-        let whole = judge(&run.kept.observations);
+        let observations = as_the_api_tells(&run.kept.observations);
+        let whole = judge(&observations);
         for taken in pairs_on_kind() {
-            let less = without(&run.kept.observations, &taken);
+            let less = without(&observations, &taken);
             let broken = violations(&whole, &judge(&less), &taken);
             wrong.extend(broken.into_iter().map(|what| format!("{name} without {taken:?}: {what}")));
             let until = if taken.contains(&Source::Memcg) { 0 } else { u64::MAX };
@@ -263,10 +265,11 @@ fn a_source_that_dies_in_a_run_on_kind_never_yields_another_cause_and_never_a_pa
     let mut wrong = Vec::new();
     for run in recorded_on_kind() {
         let name = &run.name;
-        let whole = judge(&run.kept.observations);
-        for at in moments(&run.kept.observations, &whole) {
+        let observations = as_the_api_tells(&run.kept.observations);
+        let whole = judge(&observations);
+        for at in moments(&observations, &whole) {
             for taken in pairs_on_kind().into_iter().filter(|taken| taken.len() == 1) {
-                let less = dying(&run.kept.observations, taken[0], at);
+                let less = dying(&observations, taken[0], at);
                 let broken = violations(&whole, &judge(&less), &taken);
                 wrong
                     .extend(broken.into_iter().map(|what| format!("{name}, {taken:?} dies at {at}: {what}")));

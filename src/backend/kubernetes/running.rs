@@ -20,6 +20,7 @@ use super::told::{Begun, Told};
 use super::{KubernetesBackend, api_error};
 use crate::backend::local::{ActionSpec, act, write_limit};
 use crate::backend::{BackendError, Running};
+use crate::clock;
 use crate::evidence::{ActionDone, Fact, Moment, Observation, Source, SourceState, StopReason};
 use crate::observe::Watch;
 use crate::recorder::Recorder;
@@ -33,6 +34,9 @@ const API_LAG: Duration = Duration::from_secs(4);
 
 /// How much later than the kill the event that explains it may come.
 const EVENT_LAG: Duration = Duration::from_secs(8);
+
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
 
 /// How long pods may take to begin.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -276,7 +280,12 @@ impl Running for RunningOnCluster {
 
     async fn tear_down(&self) -> Vec<String> {
         self.told.tear_down();
+        let decided = clock::unix_ns();
         self.let_the_api_tell().await;
+        // The API tells ends in whole seconds: none that the deletion brings about may look like one from before.
+        while clock::unix_ns() / SECOND == decided / SECOND {
+            sleep(Duration::from_millis(20)).await;
+        }
         let mut left = Vec::new();
         // Whoever ignores SIGTERM is not waited for.
         let now = DeleteParams::default().grace_period(0);
@@ -379,18 +388,18 @@ struct Gap {
 
 impl Gap {
     fn new(of: Source) -> Self {
-        Self { of, listed: false, heard: crate::clock::boot_ns() }
+        Self { of, listed: false, heard: clock::boot_ns() }
     }
 
     /// The watch lists everything: the first time it begins so, later it has lost its place (HTTP 410).
     fn listing(&mut self, recorder: &Recorder) {
         if self.listed {
-            let at = Moment::between(self.heard, crate::clock::boot_ns());
+            let at = Moment::between(self.heard, clock::boot_ns());
             let gap = SourceState::Gap { of: self.of, lost: 1 };
             recorder.record(self.of, at, None, Fact::Source(gap));
         }
         self.listed = true;
-        self.heard = crate::clock::boot_ns();
+        self.heard = clock::boot_ns();
     }
 
     fn broken(&self, error: &watcher::Error) {

@@ -101,7 +101,8 @@ fn evicted_for(case: &Case<'_>) -> String {
     let mut said = stops
         .filter(|stop| stop.fact.pod == case.container.pod && stop.fact.reason == StopReason::Eviction)
         .map(|stop| stop.fact.message.as_str());
-    let storage = ["Usage of EmptyDir volume", "ephemeral local storage usage", "local ephemeral storage limit"];
+    let storage =
+        ["Usage of EmptyDir volume", "ephemeral local storage usage", "local ephemeral storage limit"];
     let words = said.find_map(|said| {
         if storage.iter().any(|words| said.contains(words)) {
             return Some("it used more local storage than its limit, which is no want of memory".to_owned());

@@ -16,8 +16,7 @@ pub(in crate::diagnosis) fn alone(case: &Case<'_>) -> Option<Attribution> {
     }
     // Whoever watches for SIGKILLs, or for the ends of processes, would have told of one.
     let telling = [Source::Trace, Source::Exits];
-    let a_kill_would_show =
-        case.main_pid.is_some() && telling.into_iter().any(|source| case.watched(source));
+    let a_kill_would_show = case.main_pid.is_some() && telling.into_iter().any(|source| case.watched(source));
     let confidence = if a_kill_would_show { Confidence::High } else { Confidence::Medium };
     let explanation =
         format!("{said}. How it really ended nobody saw; nothing is known to have been killed.");

@@ -138,12 +138,13 @@ impl Controllers {
         let scale_down = Some((StopReason::ScaleDown, "scale-down"));
         let Some(own) = self.revisions.get(replica_set) else { return scale_down };
         let begun = own.grew();
-        let others = self.revisions.iter().filter(|(name, other)| {
-            name.as_str() != replica_set && other.deployment == own.deployment
-        });
-        let newer = others.filter_map(|(_, other)| other.grew()).any(|grew| {
-            begun.is_none_or(|begun| grew.latest() > begun.latest().saturating_add(SECOND_NS))
-        });
+        let others = self
+            .revisions
+            .iter()
+            .filter(|(name, other)| name.as_str() != replica_set && other.deployment == own.deployment);
+        let newer = others
+            .filter_map(|(_, other)| other.grew())
+            .any(|grew| begun.is_none_or(|begun| grew.latest() > begun.latest().saturating_add(SECOND_NS)));
         if newer {
             return Some((StopReason::Rollout, "rollout"));
         }

@@ -201,7 +201,7 @@ impl Watched {
         let CgroupOwner::Container(container) = &self.cgroup.owner else { return };
         let Ok(text) = fs::read_to_string(self.cgroup.directory.join("cgroup.procs")) else { return };
         if !self.pids_mean_something {
-            self.count_processes(now, u64::try_from(text.lines().count()).unwrap_or(u64::MAX));
+            self.count_processes(now, &text);
             return;
         }
         for pid in text.lines().filter_map(|line| line.parse().ok()) {
@@ -215,8 +215,13 @@ impl Watched {
     }
 
     /// Those of another PID namespace are listed as 0 (`cgroup-v1.c:cgroup_pidlist_show`, v2 likewise): a number they are still.
-    fn count_processes(&mut self, now: u64, count: u64) {
-        if Some(count) <= self.counters.processes {
+    /// While a runtime still makes the container, its own processes are in it.
+    fn count_processes(&mut self, now: u64, procs: &str) {
+        let of_runtime = |pid: &str| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with("runc"))
+        };
+        let count = u64::try_from(procs.lines().count()).unwrap_or(u64::MAX);
+        if Some(count) <= self.counters.processes || procs.lines().any(of_runtime) {
             return;
         }
         self.counters.processes = Some(count);
