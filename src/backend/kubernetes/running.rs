@@ -22,6 +22,7 @@ use super::watch::{self, Contact};
 use super::{KubernetesBackend, api_error, scheduling};
 use crate::backend::local::{ActionSpec, act, write_limit};
 use crate::backend::{BackendError, Running};
+use crate::clock;
 use crate::evidence::{ActionDone, Fact, Observation, Source, SourceState, StopReason};
 use crate::observe::Watch;
 use crate::recorder::Recorder;
@@ -35,6 +36,9 @@ const API_LAG: Duration = Duration::from_secs(4);
 
 /// How much later than the kill the event that explains it may come.
 const EVENT_LAG: Duration = Duration::from_secs(8);
+
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
 
 /// How long pods may take to begin.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -375,12 +379,17 @@ impl Running for RunningOnCluster {
 
     async fn tear_down(&self) -> Vec<String> {
         self.told.tear_down();
+        let decided = clock::unix_ns();
         let mut left = Vec::new();
         if !self.made.load(Ordering::Relaxed) {
             return left;
         }
         self.let_the_api_tell().await;
         self.keep_what_goes().await;
+        // The API tells ends in whole seconds: none that the deletion brings about may look like one from before.
+        while clock::unix_ns() / SECOND == decided / SECOND {
+            sleep(Duration::from_millis(20)).await;
+        }
         // Whoever ignores SIGTERM is not waited for.
         let (now, all) = (DeleteParams::default().grace_period(0), ListParams::default());
         let background = DeleteParams::background();
