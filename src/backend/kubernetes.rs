@@ -5,8 +5,10 @@ pub mod image;
 pub mod kind;
 mod lease;
 pub mod manifest;
+mod members;
 mod names;
 mod node;
+mod objects;
 mod running;
 mod told;
 
@@ -76,6 +78,11 @@ impl KubernetesBackend {
                 .map_err(|error| format!("the observers cannot be started: {error}"))
         };
         Ok(Self { run, client, image, cluster, nodes, observers, lease, _lock: lock })
+    }
+
+    /// What a scenario asks for that this cluster does not serve.
+    pub async fn lack(&self, scenario: &Scenario) -> Result<Option<String>, BackendError> {
+        objects::lack(&self.client, scenario).await
     }
 
     /// What the cluster is.

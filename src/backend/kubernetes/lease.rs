@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use tokio::task::JoinHandle;
@@ -84,15 +85,23 @@ fn now() -> Timestamp {
     Timestamp::from_nanosecond(i128::from(crate::clock::unix_ns())).unwrap_or_default()
 }
 
-/// Removes the namespaces of runs that no longer renew their lease; answers what was removed.
+/// Removes the namespaces of runs that no longer renew their lease, and what these made outside of any; answers what was removed.
 pub(super) async fn collect(client: &Client) -> Result<Vec<String>, BackendError> {
     let doing = |error: kube::Error| api_error("look for what killed runs left behind", &error);
+    let ours = ListParams::default().labels(RUN);
     let namespaces: Api<Namespace> = client.all();
-    let ours = namespaces.list(&ListParams::default().labels(RUN)).await.map_err(doing)?;
-    if ours.items.is_empty() {
+    let classes: Api<PriorityClass> = client.all();
+    let of_runs = namespaces.list(&ours).await.map_err(doing)?.items;
+    let classes_of_runs = match classes.list(&ours).await {
+        Ok(list) => list.items,
+        // Who may not see them has not made any.
+        Err(kube::Error::Api(status)) if status.code == 403 => Vec::new(),
+        Err(error) => return Err(doing(error)),
+    };
+    if of_runs.is_empty() && classes_of_runs.is_empty() {
         return Ok(Vec::new());
     }
-    // Asked after the namespaces: a run takes its lease before it makes any.
+    // Asked after the rest: a run takes its lease before it makes any.
     let leases: Api<Lease> = client.namespaced(NAMESPACE);
     let leases = leases.list(&ListParams::default()).await.map_err(doing)?;
     let alive = |run: &str| {
@@ -100,16 +109,22 @@ pub(super) async fn collect(client: &Client) -> Result<Vec<String>, BackendError
         lease.and_then(|lease| lease.spec.as_ref()).is_some_and(holds)
     };
     let mut gone = Vec::new();
-    for namespace in ours.items {
-        let labels = namespace.metadata.labels.unwrap_or_default();
-        let (Some(name), Some(run)) = (namespace.metadata.name, labels.get(RUN)) else { continue };
-        if alive(run) || namespace.metadata.deletion_timestamp.is_some() {
-            continue;
-        }
+    for name in of_runs.into_iter().filter_map(|namespace| left_behind(namespace.metadata, alive)) {
         namespaces.delete(&name, &DeleteParams::background()).await.map_err(doing)?;
         gone.push(format!("namespace {name}"));
     }
+    for name in classes_of_runs.into_iter().filter_map(|class| left_behind(class.metadata, alive)) {
+        classes.delete(&name, &DeleteParams::default()).await.map_err(doing)?;
+        gone.push(format!("PriorityClass {name}"));
+    }
     Ok(gone)
+}
+
+/// The name of an object whose run is dead, unless it is on its way out already.
+fn left_behind(metadata: ObjectMeta, alive: impl Fn(&str) -> bool) -> Option<String> {
+    let run = metadata.labels.as_ref()?.get(RUN)?;
+    let stays = metadata.deletion_timestamp.is_none();
+    (stays && !alive(run)).then_some(metadata.name?)
 }
 
 fn holds(lease: &LeaseSpec) -> bool {

@@ -1,5 +1,7 @@
 //! A scenario that runs on a cluster: its namespace, its watches, what is done to it, and its end.
 
+mod acts;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,23 +9,22 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod as KubernetesPod};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::client::Client;
-use super::manifest::{self, Place};
+use super::manifest::{self, Place, Workload};
 use super::node::Finder;
 use super::told::{Begun, Told};
-use super::{KubernetesBackend, api_error};
-use crate::backend::local::{ActionSpec, act, write_limit};
+use super::{KubernetesBackend, api_error, objects};
 use crate::backend::{BackendError, Running};
-use crate::evidence::{ActionDone, Fact, Moment, Observation, Source, SourceState, StopReason};
+use crate::evidence::{ActionDone, Fact, Moment, Observation, Source, SourceState};
 use crate::observe::Watch;
 use crate::recorder::Recorder;
-use crate::scenario::{Act, ContainerSelector, Pod, Scenario};
+use crate::scenario::{Act, Pod, Scenario};
 
 /// The sources that the API is.
 const OF_THE_API: [Source; 2] = [Source::Runtime, Source::Kubelet];
@@ -45,11 +46,22 @@ const MANAGER: &str = "exit137";
 pub struct RunningOnCluster {
     client: Client,
     place: Place,
-    pods: Vec<Pod>,
+    scenario: Scenario,
     recorder: Recorder,
     told: Arc<Told>,
     node: Option<Arc<OnNode>>,
     watches: Mutex<JoinSet<()>>,
+    /// What is removed before the pods, so that nobody makes them anew.
+    controllers: Mutex<Vec<Made>>,
+    /// What no namespace takes with it.
+    outside: Mutex<Vec<Made>>,
+}
+
+/// An object that was made, or may have been: it is noted before it is asked for.
+#[derive(Clone, Debug)]
+struct Made {
+    resource: ApiResource,
+    name: String,
 }
 
 /// What watches the nodes from this host.
@@ -97,11 +109,13 @@ impl RunningOnCluster {
         Ok(Self {
             client: backend.client.clone(),
             place: Place { namespace, run: backend.run.clone(), image: backend.image.clone() },
-            pods: scenario.pods.clone(),
-            told: Arc::new(Told::new(recorder.clone())),
+            scenario: scenario.clone(),
+            told: Arc::new(Told::new(recorder.clone(), &scenario.pods)),
             recorder,
             node,
             watches: Mutex::default(),
+            controllers: Mutex::default(),
+            outside: Mutex::default(),
         })
     }
 
@@ -119,19 +133,48 @@ impl RunningOnCluster {
         Ok(())
     }
 
-    async fn apply_pod(&self, name: &str, pod: &KubernetesPod) -> Result<(), BackendError> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match self.api().patch(name, &params(), &Patch::Apply(pod)).await {
-                Ok(_) => return Ok(()),
-                Err(kube::Error::Api(status))
-                    if status.message.contains("serviceaccount") && Instant::now() < until =>
-                {
-                    sleep(Duration::from_millis(50)).await;
+    /// Applies what the scenario brings along beside its pods.
+    async fn apply_objects(&self) -> Result<(), BackendError> {
+        for object in &self.scenario.objects {
+            let (resource, namespaced) = objects::served(&self.client, object).await?;
+            let value = manifest::object(&self.scenario, object, namespaced, &self.place);
+            let name = value["metadata"]["name"].as_str().unwrap_or(&object.name).to_owned();
+            if !namespaced {
+                note(&self.outside, Made { resource: resource.clone(), name: name.clone() });
+            }
+            let namespace = namespaced.then_some(self.place.namespace.as_str());
+            let api = self.client.dynamic(&resource, namespace);
+            let applied = objects::apply(&api, &name, &value).await;
+            applied.map_err(|error| api_error(&format!("apply {object}"), &error))?;
+        }
+        Ok(())
+    }
+
+    /// Applies what an entry of `pods` makes.
+    async fn apply_pod(&self, pod: &Pod) -> Result<(), BackendError> {
+        for Workload { resource, name, object, controller } in
+            manifest::workloads(&self.scenario, pod, &self.place)
+        {
+            if controller {
+                note(&self.controllers, Made { resource: resource.clone(), name: name.clone() });
+            }
+            let api = self.client.dynamic(&resource, Some(&self.place.namespace));
+            let until = Instant::now() + PATIENCE;
+            loop {
+                match objects::apply(&api, &name, &object).await {
+                    Ok(()) => break,
+                    Err(kube::Error::Api(status))
+                        if comes_soon(&status.message) && Instant::now() < until =>
+                    {
+                        sleep(Duration::from_millis(50)).await;
+                    }
+                    Err(error) => {
+                        return Err(api_error(&format!("apply {} {name}", resource.kind), &error));
+                    }
                 }
-                Err(error) => return Err(api_error(&format!("apply pod {name}"), &error)),
             }
         }
+        Ok(())
     }
 
     fn begin_watches(&self) {
@@ -161,7 +204,7 @@ impl RunningOnCluster {
         };
         let waited = timeout(PATIENCE, begun.wait_for(all)).await;
         let known = waited.ok().and_then(|known| Some(known.ok()?.clone()));
-        let Some(known) = known else { return Err(self.stuck(names).await) };
+        let Some(known) = known else { return Err(self.stuck().await) };
         let never = known.iter().find_map(|(pod, begun)| match begun {
             Begun::Never(why) => Some(format!("pod {pod} cannot run: {why}")),
             Begun::No | Begun::Yes => None,
@@ -169,15 +212,24 @@ impl RunningOnCluster {
         never.map_or(Ok(()), |why| Err(BackendError(why)))
     }
 
-    /// Why pods have not begun, in the API's own words.
-    async fn stuck(&self, names: &[String]) -> BackendError {
+    /// Why pods have not begun, in the API's own words: what they wait for, or why their controller could not make them.
+    async fn stuck(&self) -> BackendError {
         let mut reasons = Vec::new();
-        for name in names {
-            let Ok(Some(pod)) = self.api().get_opt(name).await else { continue };
+        let pods = self.api().list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        for pod in pods {
+            let name = pod.metadata.name.unwrap_or_default();
             let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
             let unmet = conditions.into_iter().find(|condition| condition.status == "False");
             reasons.extend(unmet.and_then(|unmet| unmet.message).map(|why| format!("{name}: {why}")));
         }
+        let events: Api<Event> = self.client.namespaced(&self.place.namespace);
+        let failed = ListParams::default().fields("reason=FailedCreate");
+        let failed = events.list(&failed).await.map(|list| list.items).unwrap_or_default();
+        let words = |event: Event| {
+            let about = event.involved_object.name.unwrap_or_default();
+            event.message.map(|why| format!("{about}: {why}"))
+        };
+        reasons.extend(failed.into_iter().filter_map(words).take(3));
         BackendError(format!(
             "pods did not begin within {} s; is the cluster too small for the scenario? {}",
             PATIENCE.as_secs(),
@@ -185,54 +237,17 @@ impl RunningOnCluster {
         ))
     }
 
-    /// The pods of this name: one, or all its replicas.
-    fn selected(&self, name: &str) -> Vec<String> {
-        let of = |pod: &Pod| {
-            let all = pod.replica_names();
-            if pod.name == name { all } else { all.into_iter().filter(|own| own == name).collect() }
-        };
-        self.pods.iter().flat_map(of).collect()
-    }
-
-    async fn delete(&self, pod: &str, grace_seconds: Option<u32>) -> Result<(), String> {
-        let selected = self.selected(pod);
-        for name in &selected {
-            let own = self.pods.iter().find(|pod| pod.replica_names().contains(name));
-            let grace = grace_seconds.or(own.map(|pod| pod.grace_seconds));
-            self.told.asked(name, StopReason::Delete, grace.map(|grace| u64::from(grace) * 1000));
-            let params = DeleteParams { grace_period_seconds: grace, ..DeleteParams::default() };
-            self.api().delete(name, &params).await.map_err(|error| error.to_string())?;
+    /// Removes what was made; answers what could not be.
+    async fn remove(&self, made: &Mutex<Vec<Made>>, namespace: Option<&str>) -> Vec<String> {
+        let made = std::mem::take(&mut *made.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut left = Vec::new();
+        for Made { resource, name } in made {
+            let api = self.client.dynamic(&resource, namespace);
+            if let Err(error) = objects::remove(&api, &name).await {
+                left.push(format!("{} {name}: {error}", resource.kind));
+            }
         }
-        if selected.is_empty() { Err(format!("there is no pod {pod}")) } else { Ok(()) }
-    }
-
-    /// Where the latest runs of these containers are on their nodes.
-    fn places(&self, selector: &ContainerSelector) -> Result<Vec<super::node::Place>, String> {
-        let node = self.node.as_ref().ok_or("the nodes' processes are not on this host")?;
-        let finder = node.finder.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut places = Vec::new();
-        for pod in self.selected(&selector.pod) {
-            let id = self.told.latest_id(&pod, &selector.container);
-            places.extend(id.and_then(|id| finder.place(&id)));
-        }
-        if places.is_empty() { Err(format!("{selector} does not run")) } else { Ok(places) }
-    }
-
-    async fn kill(&self, container: &ContainerSelector, signal: i32, child: bool) -> Result<(), String> {
-        for place in self.places(container)? {
-            let main_pid = place.main_pid.ok_or_else(|| format!("{container} does not run"))?;
-            let cgroup_procs = place.cgroup.directory.join("cgroup.procs");
-            act(&ActionSpec::Kill { cgroup_procs, main_pid, child, signal }).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes the limit on the node, as a runtime does that is told to.
-    async fn set_limit(&self, container: &ContainerSelector, memory: u64) -> Result<(), String> {
-        for place in self.places(container)? {
-            write_limit(place.cgroup, memory, &self.recorder).await?;
-        }
-        Ok(())
+        left
     }
 
     /// Waits until the API has told of what the nodes saw end.
@@ -244,9 +259,9 @@ impl RunningOnCluster {
         }
         // A kubelet under load sends its events late (`eventRecordQPS`).
         let until = Instant::now() + EVENT_LAG;
-        let probed: Vec<String> =
-            self.pods.iter().filter(|pod| is_probed(pod)).flat_map(Pod::replica_names).collect();
-        while Instant::now() < until && self.told.waits_for_events(&probed) {
+        let probed: Vec<&Pod> = self.scenario.pods.iter().filter(|pod| is_probed(pod)).collect();
+        let is_probed = |name: &str| probed.iter().any(|pod| pod.is_named(name));
+        while Instant::now() < until && self.told.waits_for_events(is_probed) {
             sleep(Duration::from_millis(50)).await;
         }
     }
@@ -256,20 +271,17 @@ impl Running for RunningOnCluster {
     async fn start(&self, scenario: &Scenario) -> Result<(), BackendError> {
         self.make_namespace(scenario).await?;
         self.begin_watches();
-        let pods = manifest::pods(scenario, &self.place);
-        for (name, pod) in &pods {
-            self.apply_pod(name, pod).await?;
+        self.apply_objects().await?;
+        let first: Vec<&Pod> = scenario.pods.iter().filter(|pod| !scenario.starts_later(pod)).collect();
+        for pod in &first {
+            self.apply_pod(pod).await?;
         }
-        let names: Vec<String> = pods.into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = first.iter().flat_map(|pod| pod.replica_names()).collect();
         self.wait_until_begun(&names).await
     }
 
     async fn apply(&self, index: usize, act: &Act) {
-        let outcome = match act {
-            Act::Delete { pod, grace_seconds } => self.delete(pod, *grace_seconds).await,
-            Act::Kill { container, signal, child } => self.kill(container, *signal, *child).await,
-            Act::SetLimit { container, memory, .. } => self.set_limit(container, *memory).await,
-        };
+        let outcome = self.carry_out(act).await;
         let what = act.to_string();
         self.recorder.now(Source::Harness, Fact::Action(ActionDone { index, what, error: outcome.err() }));
     }
@@ -278,6 +290,7 @@ impl Running for RunningOnCluster {
         self.told.tear_down();
         self.let_the_api_tell().await;
         let mut left = Vec::new();
+        left.extend(self.remove(&self.controllers, Some(&self.place.namespace)).await);
         // Whoever ignores SIGTERM is not waited for.
         let now = DeleteParams::default().grace_period(0);
         if let Err(error) = self.api().delete_collection(&now, &ListParams::default()).await {
@@ -289,6 +302,7 @@ impl Running for RunningOnCluster {
             Err(error) => left.push(format!("namespace {}: {error}", self.place.namespace)),
             Ok(_) => {}
         }
+        left.extend(self.remove(&self.outside, None).await);
         left
     }
 
@@ -332,6 +346,15 @@ fn is_probed(pod: &Pod) -> bool {
     pod.containers.iter().any(|container| container.liveness.is_some() || container.startup.is_some())
 }
 
+fn note(into: &Mutex<Vec<Made>>, made: Made) {
+    into.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+}
+
+/// What a controller makes a moment after the namespace: the default service account, what a quota is used up to.
+fn comes_soon(refusal: &str) -> bool {
+    refusal.contains("serviceaccount") || refusal.contains("status unknown for quota")
+}
+
 fn params() -> PatchParams {
     PatchParams::apply(MANAGER).force()
 }
@@ -344,11 +367,11 @@ async fn watch_pods(pods: Api<KubernetesPod>, told: &Told, node: Option<&OnNode>
     while let Some(event) = stream.next().await {
         match event {
             Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
-                if let (Some(uid), Some(node)) = (told.pod(&pod), node) {
+                if let (Some(uid), Some(node)) = (told.pod(&pod, false), node) {
                     node.finder.lock().unwrap_or_else(PoisonError::into_inner).add_pod(&uid);
                 }
             }
-            Ok(watcher::Event::Delete(pod)) => drop(told.pod(&pod)),
+            Ok(watcher::Event::Delete(pod)) => drop(told.pod(&pod, true)),
             Ok(watcher::Event::Init) => gap.listing(recorder),
             Ok(watcher::Event::InitDone) => {}
             Err(error) => gap.broken(&error),
