@@ -1,6 +1,6 @@
 //! Finds and reads scenario files. A bad file is an error, never a skip.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -59,14 +59,20 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Loaded>, Vec<Problem>> {
             Err(problem) => problems.push(problem),
         }
     }
-    let mut loaded = Vec::new();
+    let (mut loaded, mut refused, mut named) = (Vec::new(), Vec::new(), HashSet::new());
     for (path, text) in texts {
         let beside = path.parent().map(Path::to_path_buf).unwrap_or_default();
         match parse(&path, &text, |named| beside.join(named)) {
-            Ok((scenario, manifests)) => loaded.push(Loaded { path, text, manifests, scenario }),
-            Err(found) => problems.extend(found),
+            Ok((scenario, manifests)) => {
+                named.extend(manifests.keys().filter_map(|named| fs::canonicalize(beside.join(named)).ok()));
+                loaded.push(Loaded { path, text, manifests, scenario });
+            }
+            Err(found) => refused.push((path, found)),
         }
     }
+    // A manifest that lies beside its scenario is none itself.
+    let is_manifest = |path: &Path| fs::canonicalize(path).is_ok_and(|path| named.contains(&path));
+    problems.extend(refused.into_iter().filter(|(path, _)| !is_manifest(path)).flat_map(|(_, found)| found));
     problems.extend(same_names(&loaded));
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
