@@ -4,7 +4,7 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParam
 use serde_json::Value;
 
 use super::api_error;
-use super::client::Client;
+use super::client::{Client, PATIENT, persist};
 use crate::backend::BackendError;
 use crate::scenario::{Object, Scenario};
 
@@ -52,12 +52,14 @@ pub(super) async fn served(client: &Client, object: &Object) -> Result<(ApiResou
 /// Server-side apply: what is there already becomes what is asked for.
 pub(super) async fn apply(api: &Api<DynamicObject>, name: &str, object: &Value) -> kube::Result<()> {
     let params = PatchParams::apply(MANAGER).force();
-    api.patch(name, &params, &Patch::Apply(object)).await.map(drop)
+    let object = Patch::Apply(object);
+    persist(PATIENT, || api.patch(name, &params, &object)).await.map(drop)
 }
 
 /// Removes an object and what it has made; that there is none is fine.
 pub(super) async fn remove(api: &Api<DynamicObject>, name: &str) -> kube::Result<()> {
-    match api.delete(name, &DeleteParams::background()).await {
+    let background = DeleteParams::background();
+    match persist(PATIENT, || api.delete(name, &background)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(error),

@@ -4,24 +4,27 @@ mod acts;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::{StreamExt as _, pin_mut};
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod as KubernetesPod};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod as KubernetesPod};
 use kube::api::{Api, ApiResource, DeleteParams, ListParams, Patch, PatchParams};
-use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::client::Client;
+use super::artifacts::Artifacts;
+use super::client::{Client, PATIENT, persist};
+use super::logs::Logs;
 use super::manifest::{self, Place, Workload};
 use super::node::Finder;
 use super::told::{Begun, Told};
-use super::{KubernetesBackend, api_error, objects};
+use super::watch::{self, Contact};
+use super::{KubernetesBackend, api_error, objects, scheduling};
 use crate::backend::{BackendError, Running};
-use crate::evidence::{ActionDone, Fact, Moment, Observation, Source, SourceState};
+use crate::clock;
+use crate::evidence::{ActionDone, Fact, Observation, Source, SourceState};
 use crate::observe::Watch;
 use crate::recorder::Recorder;
 use crate::scenario::{Act, Pod, Scenario};
@@ -35,8 +38,15 @@ const API_LAG: Duration = Duration::from_secs(4);
 /// How much later than the kill the event that explains it may come.
 const EVENT_LAG: Duration = Duration::from_secs(8);
 
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
+
 /// How long pods may take to begin.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long to gather what goes with the namespace, and how many pods to ask for at a time.
+const GATHER: Duration = Duration::from_secs(20);
+const PAGE: u32 = 100;
 
 /// Who applies.
 const MANAGER: &str = "exit137";
@@ -51,6 +61,13 @@ pub struct RunningOnCluster {
     told: Arc<Told>,
     node: Option<Arc<OnNode>>,
     watches: Mutex<JoinSet<()>>,
+    contact: Arc<Contact>,
+    logs: Arc<Logs>,
+    artifacts: Arc<Artifacts>,
+    /// The most memory that a node has for pods.
+    largest_node: Option<u64>,
+    /// Whether there may be a namespace of ours.
+    made: AtomicBool,
     /// What is removed before the pods, so that nobody makes them anew.
     controllers: Mutex<Vec<Made>>,
     /// What no namespace takes with it.
@@ -103,9 +120,11 @@ impl RunningOnCluster {
                 None
             }
         };
+        let artifacts = Arc::new(Artifacts::new(folder).map_err(observing)?);
         let namespace = format!("exit137-{}-{trial}", backend.run);
         // A namespace is a DNS label.
         let namespace = namespace.chars().take(63).collect::<String>().trim_end_matches('-').to_owned();
+        let logs = Logs::new(backend.client.namespaced(&namespace), folder).map_err(observing)?;
         Ok(Self {
             client: backend.client.clone(),
             place: Place { namespace, run: backend.run.clone(), image: backend.image.clone() },
@@ -114,6 +133,11 @@ impl RunningOnCluster {
             recorder,
             node,
             watches: Mutex::default(),
+            contact: Arc::default(),
+            logs,
+            artifacts,
+            largest_node: backend.cluster.nodes.iter().filter_map(|node| node.allocatable).max(),
+            made: AtomicBool::new(false),
             controllers: Mutex::default(),
             outside: Mutex::default(),
         })
@@ -126,11 +150,13 @@ impl RunningOnCluster {
     /// Makes the namespace; a pod in it needs the service account that a controller makes a moment later.
     async fn make_namespace(&self, scenario: &Scenario) -> Result<(), BackendError> {
         let namespaces: Api<Namespace> = self.client.all();
-        let object = manifest::namespace(scenario, &self.place);
-        let applied = namespaces.patch(&self.place.namespace, &params(), &Patch::Apply(&object)).await;
-        applied
-            .map_err(|error| api_error(&format!("make the namespace {}", self.place.namespace), &error))?;
-        Ok(())
+        let (name, params) = (&self.place.namespace, params());
+        let object = Patch::Apply(manifest::namespace(scenario, &self.place));
+        self.made.store(true, Ordering::Relaxed);
+        let applied = persist(PATIENT, || namespaces.patch(name, &params, &object)).await;
+        // What the server refuses it has not made.
+        self.made.store(!matches!(applied, Err(kube::Error::Api(_))), Ordering::Relaxed);
+        applied.map(drop).map_err(|error| api_error(&format!("make the namespace {name}"), &error))
     }
 
     /// Applies what the scenario brings along beside its pods.
@@ -179,12 +205,17 @@ impl RunningOnCluster {
 
     fn begin_watches(&self) {
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        let (pods, told, node) = (self.api(), Arc::clone(&self.told), self.node.clone());
-        let recorder = self.recorder.clone();
-        watches.spawn(async move { watch_pods(pods, &told, node.as_deref(), &recorder).await });
-        let events = self.client.namespaced(&self.place.namespace);
-        let (told, recorder) = (Arc::clone(&self.told), self.recorder.clone());
-        watches.spawn(async move { watch_events(events, &told, &recorder).await });
+        let namespace = &self.place.namespace;
+        let follower = || (self.recorder.clone(), Arc::clone(&self.contact));
+        let (recorder, contact) = follower();
+        let pods = watch::Pods::new(Arc::clone(&self.told), self.each_pod());
+        watches.spawn(watch::follow(self.client.watch_namespaced(namespace), pods, recorder, contact));
+        let (recorder, contact) = follower();
+        let events = watch::Events(Arc::clone(&self.told));
+        watches.spawn(watch::follow(self.client.watch_namespaced(namespace), events, recorder, contact));
+        let (recorder, contact) = follower();
+        let nodes = watch::Nodes::new(self.recorder.clone());
+        watches.spawn(watch::follow(self.client.watch_all::<Node>(), nodes, recorder, contact));
         if let Some(node) = self.node.clone() {
             let told = Arc::clone(&self.told);
             watches.spawn(async move {
@@ -196,17 +227,43 @@ impl RunningOnCluster {
         }
     }
 
+    /// What is done with each object of a pod: its cgroups are looked for, its logs are kept, and when it goes its last form too.
+    fn each_pod(&self) -> impl FnMut(&KubernetesPod, Option<String>, bool) + Send + use<> {
+        let (node, logs) = (self.node.clone(), Arc::clone(&self.logs));
+        let (artifacts, told) = (Arc::clone(&self.artifacts), Arc::clone(&self.told));
+        move |pod, new, gone| {
+            if let (Some(uid), Some(node)) = (new, &node) {
+                node.finder.lock().unwrap_or_else(PoisonError::into_inner).add_pod(&uid);
+            }
+            if gone {
+                artifacts.pod(pod);
+            } else if let Some(name) = told.name_of(pod) {
+                logs.see(&name, pod);
+            }
+        }
+    }
+
     async fn wait_until_begun(&self, names: &[String]) -> Result<(), BackendError> {
         let mut begun = self.told.begun.subscribe();
         let all = |known: &BTreeMap<String, Begun>| {
             let never = known.values().any(|begun| matches!(begun, Begun::Never(_)));
             never || names.iter().all(|name| known.get(name) == Some(&Begun::Yes))
         };
-        let waited = timeout(PATIENCE, begun.wait_for(all)).await;
+        let waited = tokio::select! {
+            waited = timeout(PATIENCE, begun.wait_for(all)) => waited,
+            why = scheduling::in_vain(self.api(), self.largest_node) => return Err(why),
+        };
         let known = waited.ok().and_then(|known| Some(known.ok()?.clone()));
         let Some(known) = known else { return Err(self.stuck().await) };
         let never = known.iter().find_map(|(pod, begun)| match begun {
-            Begun::Never(why) => Some(format!("pod {pod} cannot run: {why}")),
+            Begun::Never(why) => {
+                let hint = if why.contains("Image") {
+                    "; is the image's name right, and has every node it or may pull it?"
+                } else {
+                    ""
+                };
+                Some(format!("pod {pod} cannot run: {why}{hint}"))
+            }
             Begun::No | Begun::Yes => None,
         });
         never.map_or(Ok(()), |why| Err(BackendError(why)))
@@ -214,22 +271,18 @@ impl RunningOnCluster {
 
     /// Why pods have not begun, in the API's own words: what they wait for, or why their controller could not make them.
     async fn stuck(&self) -> BackendError {
-        let mut reasons = Vec::new();
+        let mut reasons = BTreeMap::new();
         let pods = self.api().list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
         for pod in pods {
-            let name = pod.metadata.name.unwrap_or_default();
             let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
             let unmet = conditions.into_iter().find(|condition| condition.status == "False");
-            reasons.extend(unmet.and_then(|unmet| unmet.message).map(|why| format!("{name}: {why}")));
+            reasons.extend(pod.metadata.name.zip(unmet.and_then(|unmet| unmet.message)));
         }
         let events: Api<Event> = self.client.namespaced(&self.place.namespace);
         let failed = ListParams::default().fields("reason=FailedCreate");
         let failed = events.list(&failed).await.map(|list| list.items).unwrap_or_default();
-        let words = |event: Event| {
-            let about = event.involved_object.name.unwrap_or_default();
-            event.message.map(|why| format!("{about}: {why}"))
-        };
-        reasons.extend(failed.into_iter().filter_map(words).take(3));
+        reasons.extend(failed.into_iter().filter_map(|event| event.involved_object.name.zip(event.message)));
+        let reasons: Vec<String> = reasons.into_iter().map(|(name, why)| format!("{name}: {why}")).collect();
         BackendError(format!(
             "pods did not begin within {} s; is the cluster too small for the scenario? {}",
             PATIENCE.as_secs(),
@@ -252,18 +305,62 @@ impl RunningOnCluster {
 
     /// Waits until the API has told of what the nodes saw end.
     async fn let_the_api_tell(&self) {
-        let until = Instant::now() + API_LAG;
+        // After a break, a kubelet has not told yet what it could not.
+        let broke = self.contact.broke_within(2 * watch::EVENTS_AFTER_A_BREAK);
+        let (api_lag, event_lag) = if broke {
+            // Whether it answers, the requests that follow will tell as well.
+            let _ = persist(PATIENT, || self.client.version()).await;
+            (watch::TOLD_AFTER_A_BREAK, watch::EVENTS_AFTER_A_BREAK)
+        } else {
+            (API_LAG, EVENT_LAG)
+        };
+        let until = Instant::now() + api_lag;
         // Where nobody watches the nodes, there is no telling what is still to come.
         while Instant::now() < until && (self.node.is_none() || self.told.waits_for_names()) {
             sleep(Duration::from_millis(50)).await;
         }
         // A kubelet under load sends its events late (`eventRecordQPS`).
-        let until = Instant::now() + EVENT_LAG;
+        let until = Instant::now() + event_lag;
         let probed: Vec<&Pod> = self.scenario.pods.iter().filter(|pod| is_probed(pod)).collect();
         let is_probed = |name: &str| probed.iter().any(|pod| pod.is_named(name));
         while Instant::now() < until && self.told.waits_for_events(is_probed) {
             sleep(Duration::from_millis(50)).await;
         }
+        if broke && self.told.waits_for_events(is_probed) {
+            let gap = Fact::Source(SourceState::Gap { of: Source::Kubelet, lost: 1 });
+            self.recorder.record(Source::Kubelet, self.contact.since_it_broke(), None, gap);
+        }
+    }
+}
+
+impl RunningOnCluster {
+    /// Keeps what goes with the namespace: pods, events, logs.
+    async fn keep_what_goes(&self) {
+        let (api, events) = (self.api(), self.client.namespaced::<Event>(&self.place.namespace));
+        let gather = async {
+            let mut params = ListParams::default().limit(PAGE);
+            loop {
+                let listed = persist(GATHER, || api.list(&params)).await;
+                let page = match listed {
+                    Ok(page) => page,
+                    Err(error) => break tracing::info!(%error, "the pods are not kept"),
+                };
+                for pod in &page.items {
+                    self.artifacts.pod(pod);
+                    if let Some(name) = self.told.name_of(pod) {
+                        self.logs.see_last(&name, pod);
+                    }
+                }
+                let Some(next) = page.metadata.continue_.filter(|next| !next.is_empty()) else { break };
+                params = params.continue_token(&next);
+            }
+            self.artifacts.events(&events).await;
+            self.logs.finish(GATHER).await;
+        };
+        if timeout(GATHER, gather).await.is_err() {
+            tracing::info!("not all could be kept of {} in time", self.place.namespace);
+        }
+        self.artifacts.close();
     }
 }
 
@@ -288,18 +385,29 @@ impl Running for RunningOnCluster {
 
     async fn tear_down(&self) -> Vec<String> {
         self.told.tear_down();
-        self.let_the_api_tell().await;
+        let decided = clock::unix_ns();
         let mut left = Vec::new();
+        if !self.made.load(Ordering::Relaxed) {
+            return left;
+        }
+        self.let_the_api_tell().await;
+        self.keep_what_goes().await;
+        // The API tells ends in whole seconds: none that the deletion brings about may look like one from before.
+        while clock::unix_ns() / SECOND == decided / SECOND {
+            sleep(Duration::from_millis(20)).await;
+        }
         left.extend(self.remove(&self.controllers, Some(&self.place.namespace)).await);
         // Whoever ignores SIGTERM is not waited for.
-        let now = DeleteParams::default().grace_period(0);
-        if let Err(error) = self.api().delete_collection(&now, &ListParams::default()).await {
-            left.push(format!("pods in namespace {}: {error}", self.place.namespace));
+        let (now, all) = (DeleteParams::default().grace_period(0), ListParams::default());
+        let background = DeleteParams::background();
+        let (pods, namespaces) = (self.api(), self.client.all::<Namespace>());
+        let name = &self.place.namespace;
+        if let Err(error) = persist(PATIENT, || pods.delete_collection(&now, &all)).await {
+            left.push(format!("pods in namespace {name}: {error}"));
         }
-        let namespaces: Api<Namespace> = self.client.all();
-        match namespaces.delete(&self.place.namespace, &DeleteParams::background()).await {
+        match persist(PATIENT, || namespaces.delete(name, &background)).await {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => left.push(format!("namespace {}: {error}", self.place.namespace)),
+            Err(error) => left.push(format!("namespace {name}: {error}")),
             Ok(_) => {}
         }
         left.extend(self.remove(&self.outside, None).await);
@@ -357,66 +465,4 @@ fn comes_soon(refusal: &str) -> bool {
 
 fn params() -> PatchParams {
     PatchParams::apply(MANAGER).force()
-}
-
-/// Follows the pods of a namespace. A watch that had to begin anew may have missed something: that is said.
-async fn watch_pods(pods: Api<KubernetesPod>, told: &Told, node: Option<&OnNode>, recorder: &Recorder) {
-    let stream = watcher(pods, watcher::Config::default()).default_backoff();
-    pin_mut!(stream);
-    let mut gap = Gap::new(Source::Runtime);
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
-                if let (Some(uid), Some(node)) = (told.pod(&pod, false), node) {
-                    node.finder.lock().unwrap_or_else(PoisonError::into_inner).add_pod(&uid);
-                }
-            }
-            Ok(watcher::Event::Delete(pod)) => drop(told.pod(&pod, true)),
-            Ok(watcher::Event::Init) => gap.listing(recorder),
-            Ok(watcher::Event::InitDone) => {}
-            Err(error) => gap.broken(&error),
-        }
-    }
-}
-
-async fn watch_events(events: Api<Event>, told: &Told, recorder: &Recorder) {
-    let stream = watcher(events, watcher::Config::default()).default_backoff();
-    pin_mut!(stream);
-    let mut gap = Gap::new(Source::Kubelet);
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(watcher::Event::Apply(event) | watcher::Event::InitApply(event)) => told.event(&event),
-            Ok(watcher::Event::Init) => gap.listing(recorder),
-            Ok(watcher::Event::Delete(_) | watcher::Event::InitDone) => {}
-            Err(error) => gap.broken(&error),
-        }
-    }
-}
-
-/// A watch that broke, and what it may have missed.
-struct Gap {
-    of: Source,
-    listed: bool,
-    heard: u64,
-}
-
-impl Gap {
-    fn new(of: Source) -> Self {
-        Self { of, listed: false, heard: crate::clock::boot_ns() }
-    }
-
-    /// The watch lists everything: the first time it begins so, later it has lost its place (HTTP 410).
-    fn listing(&mut self, recorder: &Recorder) {
-        if self.listed {
-            let at = Moment::between(self.heard, crate::clock::boot_ns());
-            let gap = SourceState::Gap { of: self.of, lost: 1 };
-            recorder.record(self.of, at, None, Fact::Source(gap));
-        }
-        self.listed = true;
-        self.heard = crate::clock::boot_ns();
-    }
-
-    fn broken(&self, error: &watcher::Error) {
-        tracing::info!(source = %self.of, %error, "a watch broke and begins anew");
-    }
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::members::{Member, Members};
 use super::names::{Names, Renamed};
 use crate::clock;
-use crate::evidence::kubernetes::{PodReader, Statement, WallOffset, container_ids};
+use crate::evidence::kubernetes::{Controllers, PodReader, Statement, WallOffset, container_ids};
 use crate::evidence::{ContainerRef, Fact, Moment, Observation, PodStopping, Source, StopReason, Stopping};
 use crate::recorder::Recorder;
 use crate::scenario::Pod as ScenarioPod;
@@ -40,6 +40,7 @@ struct State {
     members: Members,
     names: Names,
     readers: HashMap<String, PodReader>,
+    controllers: Controllers,
     /// What the nodes told of containers that the API has not named yet.
     waiting: Vec<Observation>,
     /// The containers of each pod, by its object.
@@ -56,6 +57,7 @@ impl Told {
             members: Members::new(pods),
             names: Names::default(),
             readers: HashMap::new(),
+            controllers: Controllers::default(),
             waiting: Vec::new(),
             containers: BTreeMap::new(),
             torn_down: false,
@@ -84,6 +86,7 @@ impl Told {
             state.containers.insert(name.clone(), containers(object));
         }
         let (received, wall) = now();
+        state.controllers.pod(&name, object, &wall);
         let reader = state.readers.entry(name.clone()).or_insert_with(|| PodReader::new(&name));
         let statements = reader.object(object, received, &wall);
         let mut learned = false;
@@ -106,16 +109,19 @@ impl Told {
         new.then_some(uid)
     }
 
-    /// An event on one of the pods.
+    /// An event on one of the pods, or on what made them.
     pub(super) fn event(&self, event: &Event) {
         let (received, wall) = now();
-        let mut state = self.lock();
-        let uid = event.involved_object.uid.as_deref().unwrap_or_default();
-        let about = state.members.name(uid).map(str::to_owned);
-        let reader = about.and_then(|about| state.readers.get_mut(&about));
-        let statements = reader.map(|reader| reader.event(event, received, &wall));
-        drop(state);
-        self.state_all(statements.unwrap_or_default());
+        let uid = event.involved_object.uid.clone().unwrap_or_default();
+        let statements = {
+            let mut state = self.lock();
+            let State { members, readers, controllers, .. } = &mut *state;
+            match members.name(&uid).and_then(|name| readers.get_mut(name)) {
+                Some(reader) => reader.event(event, received, &wall),
+                None => controllers.event(event, received, &wall),
+            }
+        };
+        self.state_all(statements);
     }
 
     /// What a node tells, under provisional names.
@@ -147,6 +153,11 @@ impl Told {
     /// The runtime's ID of a container's latest run.
     pub(super) fn latest_id(&self, pod: &str, container: &str) -> Option<String> {
         self.lock().names.latest_id(pod, container).map(str::to_owned)
+    }
+
+    /// What the record calls a pod that the API has told of.
+    pub(super) fn name_of(&self, object: &Pod) -> Option<String> {
+        self.lock().members.name(object.metadata.uid.as_deref()?).map(str::to_owned)
     }
 
     /// The pods of this name that are there now: one, or all of an entry.

@@ -8,6 +8,7 @@ use kube::api::{DeleteParams, EvictParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::time::sleep;
 
+use super::super::client::{PATIENT, persist};
 use super::super::members::Member;
 use super::super::node::Place;
 use super::RunningOnCluster;
@@ -50,7 +51,9 @@ impl RunningOnCluster {
         for target in self.targets(name)? {
             let before = clock::boot_ns();
             let params = DeleteParams { grace_period_seconds: Some(grace), ..DeleteParams::default() };
-            self.api().delete(&target.api_name, &params).await.map_err(|error| error.to_string())?;
+            let api = self.api();
+            let deleted = persist(PATIENT, || api.delete(&target.api_name, &params)).await;
+            deleted.map_err(|error| error.to_string())?;
             self.asked(&target, StopReason::Delete, grace, before);
         }
         Ok(())
