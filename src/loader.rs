@@ -124,7 +124,9 @@ fn parse(
 fn hash(text: &str, manifests: &Manifests) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
     let mut hash = Sha256::new_with_prefix(text);
-    manifests.values().for_each(|manifest| hash.update(manifest));
+    for manifest in manifests.values() {
+        hash.update(manifest);
+    }
     hash.finalize().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 

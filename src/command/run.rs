@@ -36,7 +36,9 @@ pub fn run(args: &cli::Run, color: Color) -> ExitStatus {
     if args.on == cli::Backend::Cluster && !args.allow_disruption {
         let refused = disruption::refused(&selected);
         if !refused.is_empty() {
-            refused.iter().for_each(|scenario| complain(scenario));
+            for scenario in &refused {
+                complain(scenario);
+            }
             complain("nothing was started: allow it with --allow-disruption, or leave these out");
             return ExitStatus::Usage;
         }

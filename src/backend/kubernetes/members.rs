@@ -31,6 +31,8 @@ pub(super) struct Member {
     entry: String,
     /// Whether it is still there, and not being deleted.
     stays: bool,
+    /// Whether the API has it no more.
+    gone: bool,
 }
 
 impl Members {
@@ -45,6 +47,7 @@ impl Members {
         let uid = object.metadata.uid.clone().unwrap_or_default();
         if let Some(known) = self.by_uid.get_mut(&uid) {
             known.stays &= stays;
+            known.gone |= gone;
             return Some(known.name.clone());
         }
         let label = object.metadata.labels.as_ref()?.get(POD)?;
@@ -57,7 +60,7 @@ impl Members {
             label.clone()
         };
         let api_name = object.metadata.name.clone().unwrap_or_default();
-        let member = Member { name: name.clone(), api_name, entry: pod.name.clone(), stays };
+        let member = Member { name: name.clone(), api_name, entry: pod.name.clone(), stays, gone };
         self.by_uid.insert(uid, member);
         Some(name)
     }
@@ -70,6 +73,11 @@ impl Members {
     /// What the record calls the pod with this UID.
     pub(super) fn name(&self, uid: &str) -> Option<&str> {
         self.by_uid.get(uid).map(|member| member.name.as_str())
+    }
+
+    /// Whether the API has told all of the pod with this UID that it ever will.
+    pub(super) fn is_gone(&self, uid: &str) -> bool {
+        self.by_uid.get(uid).is_some_and(|member| member.gone)
     }
 
     /// The pods of this name that are there now: one, or all of an entry.

@@ -142,7 +142,15 @@ impl Told {
 
     /// Whether something that ended waits for its name.
     pub(super) fn waits_for_names(&self) -> bool {
-        self.lock().waiting.iter().any(|waiting| matches!(waiting.fact, Fact::Ended(_)))
+        let state = self.lock();
+        state.waiting.iter().any(|waiting| {
+            if let Fact::Ended(ended) = &waiting.fact {
+                // Of a pod that has gone, it can only be the pause process.
+                !state.members.is_gone(&ended.container.pod)
+            } else {
+                false
+            }
+        })
     }
 
     /// Whether a container of one of these pods got a SIGKILL that an event may still explain.

@@ -120,7 +120,7 @@ fn program(
     if found.command.as_ref().is_none_or(Vec::is_empty) {
         match (&found.image, command.is_empty()) {
             (Some(_), _) => {
-                notes.needs_cluster(&path.key("image"), "no image is run here, and it has no command")
+                notes.needs_cluster(&path.key("image"), "no image is run here, and it has no command");
             }
             (None, true) => {
                 let hint = "say workload: {idle: {}}, or image, or command: [sleep, infinity]";
