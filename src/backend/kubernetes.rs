@@ -8,8 +8,10 @@ mod lease;
 mod leftovers;
 mod logs;
 pub mod manifest;
+mod members;
 mod names;
 mod node;
+mod objects;
 mod rights;
 mod running;
 mod scheduling;
@@ -85,6 +87,11 @@ impl KubernetesBackend {
                 .map_err(|error| format!("the observers cannot be started: {error}"))
         };
         Ok(Self { run, client, image, cluster, nodes, observers, lease, _lock: lock })
+    }
+
+    /// What a scenario asks for that this cluster does not serve.
+    pub async fn lack(&self, scenario: &Scenario) -> Result<Option<String>, BackendError> {
+        objects::lack(&self.client, scenario).await
     }
 
     /// What the cluster is.

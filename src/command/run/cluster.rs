@@ -7,7 +7,7 @@ use crate::backend::local::cgroup::Hierarchy;
 use crate::cli;
 use crate::command::cluster::{context, ensure};
 use crate::evidence::ClusterFacts;
-use crate::scenario::{PodKind, Program, Requirement, Role, Scenario, Volume, VolumeKind};
+use crate::scenario::{Act, Program, Requirement, Role, Scenario, Volume, VolumeKind};
 
 /// Finds or makes the cluster, sees to it that it has our image, and makes what the run needs there.
 pub(super) async fn prepare(args: &cli::Run) -> Result<KubernetesBackend, String> {
@@ -56,7 +56,10 @@ pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts) -> Option<Str
         (cluster.minor < minor)
             .then(|| format!("{what} needs Kubernetes 1.{minor}; the cluster runs {}", cluster.version))
     };
-    scenario.pods.iter().find_map(|pod| {
+    let resizes = scenario.actions.iter().any(|action| matches!(action.act, Act::Resize { .. }));
+    // KEP-1287 (InPlacePodVerticalScaling): on by default since.
+    let resize = resizes.then(|| needs(33, "resizing in place (pods/resize)")).flatten();
+    let of_pods = scenario.pods.iter().find_map(|pod| {
         let sidecar = pod.containers.iter().any(|container| container.role == Role::Sidecar);
         let sized = |volume: &Volume| matches!(volume.kind, VolumeKind::Memory { size_limit: Some(_) });
         // KEP-2837 (PodLevelResources), KEP-753 (SidecarContainers), KEP-1967 (SizeMemoryBackedVolumes): on by default since.
@@ -65,7 +68,8 @@ pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts) -> Option<Str
         let sized =
             || pod.volumes.iter().any(sized).then(|| needs(22, "a memory volume's sizeLimit")).flatten();
         pod_level.or_else(sidecar).or_else(sized)
-    })
+    });
+    resize.or(of_pods)
 }
 
 /// What exit137 cannot bring about on a cluster yet.
@@ -74,9 +78,6 @@ fn not_there_yet(scenario: &Scenario) -> Option<String> {
         return Some("node.memory: a cluster's node cannot be given a budget yet".to_owned());
     }
     for pod in &scenario.pods {
-        if pod.kind != PodKind::Pod {
-            return Some(format!("pod {}: controllers are not applied on a cluster yet", pod.name));
-        }
         for container in &pod.containers {
             if let Program::Workload(workload) = &container.program
                 && workload.cpu.is_some()

@@ -29,9 +29,11 @@ pub(super) fn read(reader: &mut PodReader, event: &Event, received: Received<'_>
     match (reason, container) {
         ("Killing", Some(container)) => {
             statements.push(state(killing(reader, container, message, at)));
+            reader.failures.retain(|(stopped, _), _| stopped != container);
         }
         ("Unhealthy", Some(container)) => {
-            let failed = unhealthy(reader, container, message, count, at);
+            let more = u32::try_from(count - before).unwrap_or(1);
+            let failed = unhealthy(reader, container, message, more, at);
             if let Some(Fact::ProbeFailed(failed)) = &failed
                 && failed.failures >= failed.threshold
             {
@@ -63,7 +65,7 @@ pub(super) fn read(reader: &mut PodReader, event: &Event, received: Received<'_>
 
 /// An event's name ends in the nanosecond of its first occurrence (client-go `record/event.go:makeEvent`); later ones have
 /// whole seconds.
-fn moment(event: &Event, count: i32, received: Received<'_>) -> Moment {
+pub(super) fn moment(event: &Event, count: i32, received: Received<'_>) -> Moment {
     if count == 1 {
         let suffix = event.metadata.name.as_deref().and_then(|name| name.rsplit('.').next());
         let ns = suffix.filter(|hex| hex.len() == 16).and_then(|hex| i128::from_str_radix(hex, 16).ok());
@@ -117,21 +119,24 @@ fn killing(reader: &PodReader, name: &str, message: &str, at: Moment) -> Fact {
     Fact::Stopping(Stopping { container: run_at(reader, name, at), reason, grace_ms })
 }
 
-fn unhealthy(reader: &PodReader, name: &str, message: &str, count: i32, at: Moment) -> Option<Fact> {
+fn unhealthy(reader: &mut PodReader, name: &str, message: &str, more: u32, at: Moment) -> Option<Fact> {
     let found = container(reader, name);
-    let (probe, spec) = if message.starts_with("Liveness") {
-        (ProbeKind::Liveness, found.and_then(|c| c.liveness_probe.as_ref()))
+    let (probe, kind, spec) = if message.starts_with("Liveness") {
+        (ProbeKind::Liveness, "liveness", found.and_then(|c| c.liveness_probe.as_ref()))
     } else if message.starts_with("Startup") {
-        (ProbeKind::Startup, found.and_then(|c| c.startup_probe.as_ref()))
+        (ProbeKind::Startup, "startup", found.and_then(|c| c.startup_probe.as_ref()))
     } else {
         return None;
     };
     let threshold = spec.and_then(|probe| probe.failure_threshold).unwrap_or(3);
+    let failures = reader.failures.entry((name.to_owned(), kind)).or_default();
+    *failures += more;
+    let failures = *failures;
     Some(Fact::ProbeFailed(ProbeFailed {
         container: run_at(reader, name, at),
         probe,
         message: message.to_owned(),
-        failures: u32::try_from(count).unwrap_or(1),
+        failures,
         threshold: u32::try_from(threshold).unwrap_or(3),
     }))
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Serialize;
 
+use super::controller::controller_of;
 use super::{SECOND, Statement, WallOffset, bare_id, event, instance, last_instance, statuses};
 use crate::evidence::{
     ContainerEnded, ContainerRef, ContainerStarted, End, Fact, Invented, Moment, PodSeen, PodStopping,
@@ -30,17 +31,13 @@ pub struct PodReader {
     /// The container whose probe failed as often as it may, the probe, and when.
     pub(super) given_up: Option<(String, ProbeKind, Moment)>,
     deleted: bool,
+    /// How often each container's probe has failed since it was last stopped. One whose words differ each time is an event of
+    /// its own each time.
+    pub(super) failures: BTreeMap<(String, &'static str), u32>,
     /// The latest run of each container that was heard of.
     runs: BTreeMap<String, u32>,
-    /// When each run began and ended, as far as was heard.
-    lives: BTreeMap<(String, u32), Life>,
-}
-
-/// When a run began and ended.
-#[derive(Clone, Copy, Debug, Default)]
-struct Life {
-    began: Option<Moment>,
-    ended: Option<Moment>,
+    /// When each run of each container began.
+    begun: BTreeMap<(String, u32), Moment>,
 }
 
 /// What an object or an event was received with.
@@ -60,8 +57,9 @@ impl PodReader {
             counts: BTreeMap::new(),
             given_up: None,
             deleted: false,
+            failures: BTreeMap::new(),
             runs: BTreeMap::new(),
-            lives: BTreeMap::new(),
+            begun: BTreeMap::new(),
         }
     }
 
@@ -102,6 +100,7 @@ impl PodReader {
             namespace: object.metadata.namespace.clone().unwrap_or_default(),
             uid,
             node,
+            controller: controller_of(object),
         });
         statements.push(Statement { source: Source::Kubelet, moment: received.at, raw: None, fact });
     }
@@ -170,12 +169,12 @@ impl PodReader {
         received: Received<'_>,
         statements: &mut Vec<Statement>,
     ) {
-        self.life(name, instance).began = at;
         if !self.news(format!("started {name} {instance}")) {
             return;
         }
         let fact = Fact::Started(self.start_of(name, instance, id));
         let moment = at.unwrap_or(received.at);
+        self.begun.insert((name.to_owned(), instance), moment);
         statements.push(Statement { source: Source::Runtime, moment, raw: None, fact });
     }
 
@@ -215,27 +214,19 @@ impl PodReader {
         (container == name && soon).then_some(*probe)
     }
 
-    fn life(&mut self, name: &str, instance: u32) -> &mut Life {
-        self.lives.entry((name.to_owned(), instance)).or_default()
-    }
-
-    /// The run of a container that something was said of at a moment: the first that may have been alive then. An event may come
-    /// when later runs are known already, after a break of the API server above all.
+    /// The run of a container at this moment: the latest that had begun by then. An event may be heard of when the next run
+    /// has begun already.
     pub(super) fn run_at(&self, name: &str, at: Moment) -> u32 {
-        let latest = self.latest_run(name);
-        let life = |instance: u32| self.lives.get(&(name.to_owned(), instance)).copied().unwrap_or_default();
-        let alive = |instance: &u32| {
-            let (own, next) = (life(*instance), life(instance + 1));
-            let had_begun = own.began.is_none_or(|began| began.earliest() <= at.latest());
-            let was_over = own.ended.or(next.began).is_some_and(|ended| ended.latest() < at.earliest());
-            had_begun && !was_over
-        };
-        (0..=latest).find(alive).unwrap_or(latest)
+        let of_it = || self.begun.iter().filter(|((container, _), _)| container == name);
+        let begun = of_it().rfind(|(_, begun)| begun.latest() <= at.latest()).or_else(|| of_it().next());
+        begun.map(|((_, run), _)| *run).or_else(|| self.runs.get(name).copied()).unwrap_or(0)
     }
 
-    /// The latest run of a container that was heard of.
-    fn latest_run(&self, name: &str) -> u32 {
-        self.runs.get(name).copied().unwrap_or(0)
+    /// The latest run, up to this one, that was heard to begin. With an end that it makes up the kubelet may have counted
+    /// the restart already that is still to come (kubelet_pods.go:convertToAPIContainerStatuses), and may not have.
+    fn latest_begun(&self, name: &str, instance: u32) -> u32 {
+        let begun = |run: &u32| self.said.contains(&format!("started {name} {run}"));
+        (0..=instance).rev().find(begun).unwrap_or(instance)
     }
 
     /// The pod's own grace period.
@@ -253,6 +244,8 @@ impl PodReader {
         statements: &mut Vec<Statement>,
     ) {
         let reason = terminated.reason.as_deref();
+        let invented = invented(reason);
+        let instance = invented.map_or(instance, |_| self.latest_begun(name, instance));
         let container = self.run(name, instance);
         let never_ran = matches!(reason, Some("StartError" | "ContainerCannotRun"));
         // The zero time is what an invented or failed run has.
@@ -260,9 +253,9 @@ impl PodReader {
             let time = time.map(|time| time.0).filter(|time| time.as_second() > 0)?;
             Some(received.wall.second(time))
         };
-        let finished = time(terminated.finished_at.as_ref());
-        self.life(name, instance).ended = finished;
-        let moment = finished.unwrap_or(received.at);
+        // When what was lost had ended the kubelet does not know.
+        let untold = if invented.is_some() { Moment::between(0, received.at.latest()) } else { received.at };
+        let moment = time(terminated.finished_at.as_ref()).unwrap_or(untold);
         if !never_ran {
             let id = terminated.container_id.as_deref().map(bare_id).filter(|id| !id.is_empty());
             if let Some(at) = time(terminated.started_at.as_ref()) {
@@ -280,11 +273,7 @@ impl PodReader {
                 container,
                 end: End::Code(terminated.exit_code),
                 reason: terminated.reason.clone(),
-                invented: match reason {
-                    Some("ContainerStatusUnknown") => Some(Invented::StatusUnknown),
-                    Some("RestartingAllContainers") => Some(Invented::RestartAllContainers),
-                    Some(_) | None => None,
-                },
+                invented,
                 cpu_ms: None,
             })
         };
@@ -362,6 +351,15 @@ fn pod_reason(reason: &str, message: &str) -> Option<StopReason> {
         "Preempting" => Some(StopReason::Preemption),
         "DeadlineExceeded" => Some(StopReason::Deadline),
         "Terminated" | "Shutdown" if message.contains("shutdown") => Some(StopReason::NodeShutdown),
+        _ => None,
+    }
+}
+
+/// Whether the kubelet made the end up (causes.md C20, C21).
+fn invented(reason: Option<&str>) -> Option<Invented> {
+    match reason? {
+        "ContainerStatusUnknown" => Some(Invented::StatusUnknown),
+        "RestartingAllContainers" => Some(Invented::RestartAllContainers),
         _ => None,
     }
 }
