@@ -1,6 +1,8 @@
 //! Pods on a cluster: kind, or any other by its kube context. `docs/adr/0004-the-cluster-backend.md` says who sees what.
 
+mod changes;
 mod client;
+mod condition;
 pub mod image;
 pub mod kind;
 mod lease;
@@ -10,7 +12,7 @@ mod node;
 mod running;
 mod told;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +37,21 @@ const NAMESPACES_GO: Duration = Duration::from_mins(1);
 /// The kubelet looks at its containers once a second and then writes to the API; on a busy node that takes seconds.
 const LAG_MS: u64 = 10_000;
 
+/// How a cluster is reached, and what of it is to be had from here.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The kube context.
+    pub context: String,
+    /// The file that it is in, if that is not the user's own.
+    pub kubeconfig: Option<PathBuf>,
+    /// Our image, as the cluster's nodes have it.
+    pub image: String,
+    /// The nodes that can be watched from this host.
+    pub nodes: Vec<LocalNode>,
+    /// The kind cluster that the run made for itself, whose nodes scenarios may change.
+    pub kind: Option<(kind::Kind, String)>,
+}
+
 /// The cluster backend, for the length of a run.
 #[derive(Debug)]
 pub struct KubernetesBackend {
@@ -44,17 +61,19 @@ pub struct KubernetesBackend {
     cluster: ClusterFacts,
     /// The nodes that are containers on this host, where they can be watched from here.
     nodes: Vec<LocalNode>,
+    /// The kind cluster that the run made for itself, whose nodes scenarios may change.
+    kind: Option<(kind::Kind, String)>,
     observers: Result<Arc<Observers>, String>,
     lease: lease::Held,
     _lock: RunLock,
 }
 
 impl KubernetesBackend {
-    /// Reaches the cluster of a kube context, removes what dead runs left there, and makes what this run needs. `image` is
-    /// ours, as the cluster's nodes have it; `nodes` are those that can be watched from this host.
-    pub async fn prepare(context: &str, image: String, nodes: Vec<LocalNode>) -> Result<Self, BackendError> {
-        let client = Client::of_context(context).await?;
-        let cluster = facts(context, &client).await?;
+    /// Reaches a cluster, removes what dead runs left there, and makes what this run needs.
+    pub async fn prepare(access: Access) -> Result<Self, BackendError> {
+        let Access { context, kubeconfig, image, nodes, kind } = access;
+        let client = Client::of_context(&context, kubeconfig.as_deref()).await?;
+        let cluster = facts(&context, &client).await?;
         for what in lease::collect(&client).await? {
             tracing::warn!("removed what a killed run left behind: {what}");
         }
@@ -75,7 +94,7 @@ impl KubernetesBackend {
             Observers::start_on_node(&run)
                 .map_err(|error| format!("the observers cannot be started: {error}"))
         };
-        Ok(Self { run, client, image, cluster, nodes, observers, lease, _lock: lock })
+        Ok(Self { run, client, image, cluster, nodes, kind, observers, lease, _lock: lock })
     }
 
     /// What the cluster is.
@@ -164,5 +183,5 @@ pub(super) fn api_error(what: &str, error: &kube::Error) -> BackendError {
 
 /// Removes what dead runs left on the cluster of a kube context; answers what that was.
 pub async fn collect(context: &str) -> Result<Vec<String>, BackendError> {
-    lease::collect(&Client::of_context(context).await?).await
+    lease::collect(&Client::of_context(context, None).await?).await
 }

@@ -13,12 +13,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::changes::NodeChanges;
 use super::client::Client;
 use super::manifest::{self, Place};
 use super::node::Finder;
 use super::told::{Begun, Told};
-use super::{KubernetesBackend, api_error};
-use crate::backend::local::{ActionSpec, act, write_limit};
+use super::{KubernetesBackend, api_error, changes};
+use crate::backend::local::{ActionSpec, act, oom_score_adj, write_limit};
 use crate::backend::{BackendError, Running};
 use crate::evidence::{ActionDone, Fact, Moment, Observation, Source, SourceState, StopReason};
 use crate::observe::Watch;
@@ -49,6 +50,7 @@ pub struct RunningOnCluster {
     recorder: Recorder,
     told: Arc<Told>,
     node: Option<Arc<OnNode>>,
+    changes: NodeChanges,
     watches: Mutex<JoinSet<()>>,
 }
 
@@ -101,6 +103,7 @@ impl RunningOnCluster {
             told: Arc::new(Told::new(recorder.clone())),
             recorder,
             node,
+            changes: NodeChanges::new(backend),
             watches: Mutex::default(),
         })
     }
@@ -235,6 +238,24 @@ impl RunningOnCluster {
         Ok(())
     }
 
+    /// On kind a node's capacity is the whole host's; a scenario that says another gets the `oom_score_adj` of that one.
+    fn score_by_capacity(&self, scenario: &Scenario) -> Result<(), BackendError> {
+        let Some(capacity) = scenario.node.capacity else { return Ok(()) };
+        for pod in &scenario.pods {
+            for container in &pod.containers {
+                let selector = ContainerSelector { pod: pod.name.clone(), container: container.name.clone() };
+                let adj = oom_score_adj::for_container(pod, container, capacity);
+                // One that has ended already needs no score.
+                for pid in self.places(&selector).unwrap_or_default().into_iter().filter_map(|p| p.main_pid) {
+                    changes::score(pid, adj).map_err(|error| {
+                        BackendError::doing(format!("score {selector} by node.capacity"), error)
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until the API has told of what the nodes saw end.
     async fn let_the_api_tell(&self) {
         let until = Instant::now() + API_LAG;
@@ -255,13 +276,15 @@ impl RunningOnCluster {
 impl Running for RunningOnCluster {
     async fn start(&self, scenario: &Scenario) -> Result<(), BackendError> {
         self.make_namespace(scenario).await?;
+        self.changes.make(scenario, &self.recorder).await?;
         self.begin_watches();
         let pods = manifest::pods(scenario, &self.place);
         for (name, pod) in &pods {
             self.apply_pod(name, pod).await?;
         }
         let names: Vec<String> = pods.into_iter().map(|(name, _)| name).collect();
-        self.wait_until_begun(&names).await
+        self.wait_until_begun(&names).await?;
+        self.score_by_capacity(scenario)
     }
 
     async fn apply(&self, index: usize, act: &Act) {
@@ -277,7 +300,7 @@ impl Running for RunningOnCluster {
     async fn tear_down(&self) -> Vec<String> {
         self.told.tear_down();
         self.let_the_api_tell().await;
-        let mut left = Vec::new();
+        let mut left = self.changes.undo(&self.recorder).await;
         // Whoever ignores SIGTERM is not waited for.
         let now = DeleteParams::default().grace_period(0);
         if let Err(error) = self.api().delete_collection(&now, &ListParams::default()).await {

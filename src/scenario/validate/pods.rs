@@ -237,7 +237,7 @@ fn hold_together(pod: &Pod, node: &Node, path: &KeyPath, notes: &mut Notes) {
         };
         if !containers::states_memory(pod, &container.name, true)
             && pod.pod_limit.is_none()
-            && node.memory.is_none()
+            && !node.is_used_up()
         {
             notes.problem(
                 &path,
