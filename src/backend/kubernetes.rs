@@ -9,6 +9,7 @@ mod lease;
 pub mod manifest;
 mod names;
 mod node;
+pub mod preflight;
 mod running;
 mod told;
 

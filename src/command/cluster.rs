@@ -3,6 +3,7 @@
 use super::{block_on, complain, fail, print};
 use crate::backend::BackendError;
 use crate::backend::kubernetes::image::Image;
+use crate::backend::kubernetes::preflight;
 use crate::backend::kubernetes::kind::{Kind, Maker, NewCluster};
 use crate::cli::{self, ClusterAct, KindCluster};
 use crate::exit_status::ExitStatus;
@@ -41,6 +42,7 @@ async fn up(kind: &Kind, wanted: &KindCluster) -> Result<(), BackendError> {
     let name = &wanted.cluster;
     let there = kind.clusters().await?.contains(name);
     if !there {
+        preflight::check(kind, wanted.node_image.as_deref()).await?;
         complain(&format!("making the kind cluster {name}; this takes a minute"));
         let new = NewCluster {
             config: wanted.kind_config.as_deref(),

@@ -80,6 +80,11 @@ impl Kind {
         &self.engine
     }
 
+    /// Whether the engine has an image.
+    pub async fn has_image(&self, image: &str) -> bool {
+        self.engine(&["image", "inspect", "-f", "{{.Id}}", image]).await.is_ok()
+    }
+
     /// Calls the engine.
     async fn engine(&self, args: &[&str]) -> Result<String, BackendError> {
         call::run(&self.engine, args).await

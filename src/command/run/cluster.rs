@@ -3,7 +3,7 @@
 use crate::backend::BackendError;
 use crate::backend::kubernetes::image::Image;
 use crate::backend::kubernetes::kind::{Kind, Maker, NewCluster, name_of_run};
-use crate::backend::kubernetes::{Access, KubernetesBackend};
+use crate::backend::kubernetes::{Access, KubernetesBackend, preflight};
 use crate::backend::local::cgroup::Hierarchy;
 use crate::backend::local::lock::{self, RunLock};
 use crate::backend::local::{gc, in_initial_pid_namespace};
@@ -59,6 +59,7 @@ impl Clusters {
             return Ok(Self::Named(Access { context, kubeconfig: None, image, nodes: Vec::new(), kind: None }));
         }
         let kind = Kind::find().await?;
+        preflight::check(&kind, args.kind.node_image.as_deref()).await?;
         for what in kind.collect().await? {
             tracing::warn!("removed what a killed run left behind: {what}");
         }

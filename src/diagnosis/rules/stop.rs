@@ -35,7 +35,11 @@ pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
     let grace = stop.fact.grace_ms;
     let explanation = if killed {
         let outlived = format!("outlived its grace period of {grace} ms, and got SIGKILL");
-        let how = if case.by_kubelet() { "got SIGKILL from the kubelet itself".to_owned() } else { outlived };
+        let how = match (case.by_kubelet(), grace) {
+            (true, _) => "got SIGKILL from the kubelet itself".to_owned(),
+            (false, 0) => "was granted no time, and got SIGKILL".to_owned(),
+            (false, _) => outlived,
+        };
         format!("It was stopped because {why}, {how}.")
     } else {
         format!("It was stopped because {why}, and ended within its grace period of {grace} ms.")
