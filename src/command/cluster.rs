@@ -3,8 +3,8 @@
 use super::{block_on, complain, fail, print};
 use crate::backend::BackendError;
 use crate::backend::kubernetes::image::Image;
-use crate::backend::kubernetes::preflight;
 use crate::backend::kubernetes::kind::{Kind, Maker, NewCluster};
+use crate::backend::kubernetes::preflight;
 use crate::cli::{self, ClusterAct, KindCluster};
 use crate::exit_status::ExitStatus;
 

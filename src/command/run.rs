@@ -197,8 +197,7 @@ async fn run_on<B: Backend>(
     statuses: &mut Vec<ExitStatus>,
 ) -> Result<Vec<Reported>, String> {
     let progress = Progress::new();
-    let ran =
-        schedule::run_all(runnable, args.repeat, &backend, jobs, interrupt, artifacts, &progress).await;
+    let ran = schedule::run_all(runnable, args.repeat, &backend, jobs, interrupt, artifacts, &progress).await;
     for problem in environment::tear_down(backend).await {
         complain(&format!("left behind: {problem}"));
         statuses.push(ExitStatus::Environment);

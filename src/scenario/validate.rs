@@ -178,8 +178,7 @@ const LEAST_ROOM: u64 = 64 << 20;
 
 /// What only a node with a kubelet has.
 fn of_a_kubelet(node: &Node, path: &KeyPath, notes: &mut Notes) {
-    let sizes =
-        [("evictAt", node.evict_at), ("allocatable", node.allocatable), ("guard", node.guard)];
+    let sizes = [("evictAt", node.evict_at), ("allocatable", node.allocatable), ("guard", node.guard)];
     let why = ["the kubelet evicts", "the kubelet limits its pods", "a node is a container there"];
     for ((key, size), why) in sizes.into_iter().zip(why) {
         let Some(size) = size else { continue };

@@ -133,9 +133,10 @@ const NO_LIMIT: u64 = i64::MAX as u64 / 4096 * 4096;
 
 fn write(cgroup: &Cgroup, bytes: u64, recorder: &Recorder) -> io::Result<()> {
     let (from, before) = (cgroup.limit(), clock::boot_ns());
-    let written = cgroup.limit_writes(bytes).into_iter().try_for_each(|(file, bytes)| {
-        fs::write(file, bytes.to_string())
-    });
+    let written = cgroup
+        .limit_writes(bytes)
+        .into_iter()
+        .try_for_each(|(file, bytes)| fs::write(file, bytes.to_string()));
     let changed = LimitChanged {
         cgroup: cgroup.path.clone(),
         from,

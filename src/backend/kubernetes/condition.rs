@@ -22,8 +22,7 @@ pub(super) struct NodeState {
 
 pub(super) async fn node_state(client: &Client, node: &str) -> Result<NodeState, BackendError> {
     let nodes: Api<Node> = client.all();
-    let node =
-        nodes.get(node).await.map_err(|error| api_error(&format!("look at node {node}"), &error))?;
+    let node = nodes.get(node).await.map_err(|error| api_error(&format!("look at node {node}"), &error))?;
     let status = node.status.unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     let is = |kind: &str| conditions.iter().any(|found| found.type_ == kind && found.status == "True");

@@ -56,10 +56,7 @@ pub struct NewCluster<'a> {
 impl Kind {
     /// Finds both programs, asks whether they answer, and refuses those that are too old.
     pub async fn find() -> Result<Self, BackendError> {
-        let engine = match std::env::var("KIND_EXPERIMENTAL_PROVIDER") {
-            Ok(provider) if !provider.is_empty() => provider,
-            Ok(_) | Err(_) => "docker".to_owned(),
-        };
+        let engine = engine();
         let said = call::run("kind", &["version"]).await?;
         tracing::info!("{}", said.trim());
         let version = version::check("kind", &said)?;
@@ -192,6 +189,14 @@ pub fn for_pods(nodes: Vec<String>) -> Vec<String> {
     let (control, workers): (Vec<_>, Vec<_>) =
         nodes.into_iter().partition(|node| node.contains("-control-plane"));
     if workers.is_empty() { control } else { workers }
+}
+
+/// The container engine that kind uses.
+pub(super) fn engine() -> String {
+    match std::env::var("KIND_EXPERIMENTAL_PROVIDER") {
+        Ok(provider) if !provider.is_empty() => provider,
+        Ok(_) | Err(_) => "docker".to_owned(),
+    }
 }
 
 /// The memory cgroup of a node's container, by that of its first process: v1's line of the memory controller, or v2's.

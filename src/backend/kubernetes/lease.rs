@@ -1,5 +1,6 @@
-//! Which runs are alive on a cluster: each renews a Lease of its own; what has none is a dead run's and is removed.
+//! Which runs are alive on a cluster: each renews a Lease of its own.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,15 +12,21 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::api_error;
-use super::client::Client;
+use super::client::{Client, PATIENT, persist};
 use super::manifest::RUN;
 use crate::backend::BackendError;
 
 /// Where the leases lie.
-const NAMESPACE: &str = "exit137";
+pub(super) const NAMESPACE: &str = "exit137";
 /// How long one holds without being renewed.
 const HOLDS_SECONDS: i32 = 40;
 const RENEWED_EVERY: Duration = Duration::from_secs(10);
+
+/// A lease that ran out so long ago is nobody's, however wrong its holder's clock may be.
+const LONG_AGO_SECONDS: i64 = 600;
+
+/// Within this time a run that is alive renews its lease, or has tried to.
+const RENEWS_WITHIN: Duration = Duration::from_secs(12);
 
 /// A run's lease, renewed for as long as this lives.
 #[derive(Debug)]
@@ -37,9 +44,12 @@ impl Held {
             metadata: ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() },
             ..Namespace::default()
         };
-        let applied = namespaces.patch(NAMESPACE, &params(), &Patch::Apply(&own)).await;
+        let (params, own) = (params(), Patch::Apply(&own));
+        let applied = persist(PATIENT, || namespaces.patch(NAMESPACE, &params, &own)).await;
         applied.map_err(|error| api_error("make the namespace of the leases", &error))?;
-        renew(client, run).await.map_err(|error| api_error("take the run's lease", &error))?;
+        persist(PATIENT, || renew(client, run))
+            .await
+            .map_err(|error| api_error("take the run's lease", &error))?;
         let (theirs, name) = (client.clone(), run.to_owned());
         let renewal = tokio::spawn(async move {
             loop {
@@ -56,15 +66,26 @@ impl Held {
     pub(super) async fn give_up(self) {
         self.renewal.abort();
         let leases: Api<Lease> = self.client.namespaced(NAMESPACE);
+        let params = DeleteParams::default();
         // One that stays runs out by itself.
-        let _ = leases.delete(&self.run, &DeleteParams::default()).await;
+        let _ = persist(RENEWED_EVERY, || leases.delete(&self.run, &params)).await;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.renewal.abort();
     }
 }
 
 async fn renew(client: &Client, run: &str) -> kube::Result<()> {
     let leases: Api<Lease> = client.namespaced(NAMESPACE);
     let lease = Lease {
-        metadata: ObjectMeta { name: Some(run.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(run.to_owned()),
+            labels: Some(BTreeMap::from([(RUN.to_owned(), run.to_owned())])),
+            ..ObjectMeta::default()
+        },
         spec: Some(LeaseSpec {
             holder_identity: Some(run.to_owned()),
             lease_duration_seconds: Some(HOLDS_SECONDS),
@@ -84,53 +105,62 @@ fn now() -> Timestamp {
     Timestamp::from_nanosecond(i128::from(crate::clock::unix_ns())).unwrap_or_default()
 }
 
-/// Removes the namespaces of runs that no longer renew their lease; answers what was removed.
-pub(super) async fn collect(client: &Client) -> Result<Vec<String>, BackendError> {
-    let doing = |error: kube::Error| api_error("look for what killed runs left behind", &error);
-    let namespaces: Api<Namespace> = client.all();
-    let ours = namespaces.list(&ListParams::default().labels(RUN)).await.map_err(doing)?;
-    if ours.items.is_empty() {
-        return Ok(Vec::new());
-    }
-    // Asked after the namespaces: a run takes its lease before it makes any.
-    let leases: Api<Lease> = client.namespaced(NAMESPACE);
-    let leases = leases.list(&ListParams::default()).await.map_err(doing)?;
-    let alive = |run: &str| {
-        let lease = leases.items.iter().find(|lease| lease.metadata.name.as_deref() == Some(run));
-        lease.and_then(|lease| lease.spec.as_ref()).is_some_and(holds)
-    };
-    let mut gone = Vec::new();
-    for namespace in ours.items {
-        let labels = namespace.metadata.labels.unwrap_or_default();
-        let (Some(name), Some(run)) = (namespace.metadata.name, labels.get(RUN)) else { continue };
-        if alive(run) || namespace.metadata.deletion_timestamp.is_some() {
-            continue;
-        }
-        namespaces.delete(&name, &DeleteParams::background()).await.map_err(doing)?;
-        gone.push(format!("namespace {name}"));
-    }
-    Ok(gone)
-}
+/// The leases that there are.
+pub(super) struct Leases(BTreeMap<String, LeaseSpec>);
 
-fn holds(lease: &LeaseSpec) -> bool {
-    let renewed = lease.renew_time.as_ref().map(|time| time.0);
-    let seconds = i64::from(lease.lease_duration_seconds.unwrap_or(HOLDS_SECONDS));
-    renewed.is_some_and(|renewed| now().as_second() - renewed.as_second() <= seconds)
-}
-
-/// Waits until no namespace of this run is left; answers those that are.
-pub(super) async fn wait_until_gone(client: &Client, run: &str, patience: Duration) -> Vec<String> {
-    let namespaces: Api<Namespace> = client.all();
-    let ours = ListParams::default().labels(&format!("{RUN}={run}"));
-    let until = tokio::time::Instant::now() + patience;
-    loop {
-        let left = match namespaces.list(&ours).await {
-            Ok(left) => left.items.into_iter().filter_map(|n| n.metadata.name).collect::<Vec<_>>(),
-            Err(error) => vec![format!("unknown: {error}")],
+impl Leases {
+    /// As they are now.
+    pub(super) async fn read(client: &Client) -> kube::Result<Self> {
+        let leases: Api<Lease> = client.namespaced(NAMESPACE);
+        let all = ListParams::default();
+        let list = persist(PATIENT, || leases.list(&all)).await?;
+        let named = |lease: Lease| {
+            let ours = lease.metadata.labels.is_some_and(|labels| labels.contains_key(RUN));
+            Some((lease.metadata.name?, lease.spec.unwrap_or_default())).filter(|_| ours)
         };
-        if left.is_empty() || tokio::time::Instant::now() >= until {
-            return left;
-        }
-        sleep(Duration::from_millis(250)).await;
+        Ok(Self(list.items.into_iter().filter_map(named).collect()))
     }
+
+    /// The runs among these, and among those that have a lease, that are dead. Whether a lease has run out is told by this
+    /// machine's clock, and its holder's may be another: one that was renewed lately is looked at twice.
+    pub(super) async fn dead(
+        self,
+        client: &Client,
+        mut runs: Vec<String>,
+    ) -> kube::Result<impl Fn(&str) -> bool + use<>> {
+        runs.extend(self.0.keys().cloned());
+        let seconds_over = |run: &String| self.0.get(run).map(over_for);
+        let doubtful = |over: i64| (1..LONG_AGO_SECONDS).contains(&over);
+        let later = if runs.iter().filter_map(seconds_over).any(doubtful) {
+            sleep(RENEWS_WITHIN).await;
+            Some(Self::read(client).await?)
+        } else {
+            None
+        };
+        let before = self.0;
+        Ok(move |run: &str| {
+            let Some(lease) = before.get(run) else { return true };
+            let renewed = later.as_ref().and_then(|later| later.0.get(run));
+            over_for(lease) > 0 && renewed.is_none_or(|renewed| renewed.renew_time == lease.renew_time)
+        })
+    }
+
+    /// The runs that have a lease.
+    pub(super) fn runs(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+}
+
+/// Removes a run's lease.
+pub(super) async fn remove(client: &Client, run: &str) -> kube::Result<()> {
+    let leases: Api<Lease> = client.namespaced(NAMESPACE);
+    let params = DeleteParams::default();
+    persist(PATIENT, || leases.delete(run, &params)).await.map(drop)
+}
+
+/// For how many seconds a lease has run out.
+fn over_for(lease: &LeaseSpec) -> i64 {
+    let holds = i64::from(lease.lease_duration_seconds.unwrap_or(HOLDS_SECONDS));
+    let renewed = lease.renew_time.as_ref().map_or(0, |time| time.0.as_second());
+    now().as_second() - renewed - holds
 }

@@ -52,7 +52,8 @@ impl Finding {
 /// Looks at this machine. `node_image` is that of clusters to be made, where it is not kind's own.
 pub async fn look(kind: &Kind, node_image: Option<&str>) -> Vec<Finding> {
     let engine = &kind.engine_facts;
-    let engine_found = format!("{} {}, {} cgroup driver", kind.engine_name(), engine.version, engine.cgroup_driver);
+    let engine_found =
+        format!("{} {}, {} cgroup driver", kind.engine_name(), engine.version, engine.cgroup_driver);
     let version = (engine.cgroup_driver == "systemd").then(systemd_version).flatten();
     let mut findings = vec![
         Finding::fine("kind's engine", engine_found),
@@ -107,7 +108,10 @@ fn cgroup(version: Option<u8>) -> Finding {
     const NAME: &str = "kind's cgroups";
     match version {
         // What that costs, the check of the host's own cgroups says.
-        Some(1) => Finding::fine(NAME, "nodes have cgroup v1; Kubernetes 1.35 is told to start there (failCgroupV1: false)"),
+        Some(1) => Finding::fine(
+            NAME,
+            "nodes have cgroup v1; Kubernetes 1.35 is told to start there (failCgroupV1: false)",
+        ),
         Some(version) => Finding::fine(NAME, format!("nodes have cgroup v{version}")),
         None => Finding::fine(NAME, "the engine is not on this host"),
     }
@@ -115,14 +119,21 @@ fn cgroup(version: Option<u8>) -> Finding {
 
 fn memory(available: Option<u64>) -> Finding {
     const NAME: &str = "kind's memory";
-    let found = available.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} MiB are free", bytes >> 20));
+    let found =
+        available.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} MiB are free", bytes >> 20));
     let severity = match available {
         Some(bytes) if bytes < LEAST_MEMORY => Severity::Error,
         Some(bytes) if bytes < ENOUGH_MEMORY => Severity::Warning,
         Some(_) | None => return Finding::fine(NAME, found),
     };
     let costs = "a cluster takes about 1 GiB before any scenario";
-    Finding { name: NAME, severity, found, costs, mend: "free some memory, or run fewer scenarios at a time (--jobs)" }
+    Finding {
+        name: NAME,
+        severity,
+        found,
+        costs,
+        mend: "free some memory, or run fewer scenarios at a time (--jobs)",
+    }
 }
 
 fn swap(total: u64) -> Finding {

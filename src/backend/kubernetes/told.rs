@@ -216,7 +216,8 @@ impl State {
     }
 }
 
-fn name_of(object: &Pod) -> Option<String> {
+/// What the record calls a pod.
+pub(super) fn name_of(object: &Pod) -> Option<String> {
     object.metadata.labels.as_ref()?.get(POD).cloned()
 }
 

@@ -56,7 +56,13 @@ impl Clusters {
     pub(super) async fn find(args: &cli::Run) -> Result<Self, BackendError> {
         if let (cli::Backend::Cluster, Some(context), Some(image)) = (args.on, &args.context, &args.image) {
             let (context, image) = (context.clone(), image.clone());
-            return Ok(Self::Named(Access { context, kubeconfig: None, image, nodes: Vec::new(), kind: None }));
+            return Ok(Self::Named(Access {
+                context,
+                kubeconfig: None,
+                image,
+                nodes: Vec::new(),
+                kind: None,
+            }));
         }
         let kind = Kind::find().await?;
         preflight::check(&kind, args.kind.node_image.as_deref()).await?;
@@ -64,8 +70,9 @@ impl Clusters {
             tracing::warn!("removed what a killed run left behind: {what}");
         }
         let run = gc::new_run_name();
-        let lock = RunLock::take(&run, 0)
-            .map_err(|error| BackendError::doing(format!("lock {}", lock::directory().join(&run).display()), error))?;
+        let lock = RunLock::take(&run, 0).map_err(|error| {
+            BackendError::doing(format!("lock {}", lock::directory().join(&run).display()), error)
+        })?;
         let there = kind.clusters().await?.contains(&args.kind.cluster);
         let folder = tempfile::tempdir().map_err(|error| BackendError::doing("make a folder", error))?;
         let image = Image::build()?;
@@ -213,11 +220,14 @@ fn of_the_node(scenario: &Scenario, on: cli::Backend) -> Option<String> {
     let node = &scenario.node;
     let told = node.is_used_up() || node.max_pods.is_some() || node.workers.is_some();
     if told && on != cli::Backend::Kind {
-        return Some("wants a node of its own kind, which exit137 makes with kind only (--on kind)".to_owned());
+        return Some(
+            "wants a node of its own kind, which exit137 makes with kind only (--on kind)".to_owned(),
+        );
     }
     let by_hand = node.memory.is_some() || node.capacity.is_some();
     let on_host = rustix::process::geteuid().is_root() && in_initial_pid_namespace();
-    (by_hand && !on_host).then(|| "changes its node's cgroups: needs root on the host of the kind cluster".to_owned())
+    (by_hand && !on_host)
+        .then(|| "changes its node's cgroups: needs root on the host of the kind cluster".to_owned())
 }
 
 /// What a scenario asks for that this version of Kubernetes does not know.
@@ -226,17 +236,20 @@ pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts) -> Option<Str
         (cluster.minor < minor)
             .then(|| format!("{what} needs Kubernetes 1.{minor}; the cluster runs {}", cluster.version))
     };
-    scenario.pods.iter().find_map(|pod| {
-        let sidecar = pod.containers.iter().any(|container| container.role == Role::Sidecar);
-        let sized = |volume: &Volume| matches!(volume.kind, VolumeKind::Memory { size_limit: Some(_) });
-        // KEP-2837 (PodLevelResources), KEP-753 (SidecarContainers), KEP-1967 (SizeMemoryBackedVolumes): on by default since.
-        let pod_level = pod.pod_limit.and_then(|_| needs(34, "a pod's own limit"));
-        let sidecar = || sidecar.then(|| needs(29, "a sidecar container")).flatten();
-        let sized =
-            || pod.volumes.iter().any(sized).then(|| needs(22, "a memory volume's sizeLimit")).flatten();
-        pod_level.or_else(sidecar).or_else(sized)
-    })
-    .or_else(|| kills_groups(scenario, cluster))
+    scenario
+        .pods
+        .iter()
+        .find_map(|pod| {
+            let sidecar = pod.containers.iter().any(|container| container.role == Role::Sidecar);
+            let sized = |volume: &Volume| matches!(volume.kind, VolumeKind::Memory { size_limit: Some(_) });
+            // KEP-2837 (PodLevelResources), KEP-753 (SidecarContainers), KEP-1967 (SizeMemoryBackedVolumes): on by default since.
+            let pod_level = pod.pod_limit.and_then(|_| needs(34, "a pod's own limit"));
+            let sidecar = || sidecar.then(|| needs(29, "a sidecar container")).flatten();
+            let sized =
+                || pod.volumes.iter().any(sized).then(|| needs(22, "a memory volume's sizeLimit")).flatten();
+            pod_level.or_else(sidecar).or_else(sized)
+        })
+        .or_else(|| kills_groups(scenario, cluster))
 }
 
 /// From 1.28 to 1.31 a kubelet on cgroup v2 cannot be told to kill single processes (kubernetes#117793, #126096).

@@ -36,9 +36,8 @@ pub(super) fn plan<'a>(scenarios: &[&'a Loaded], cgroup: u8, there: bool) -> Vec
     });
     // Those that need a kubelet of their own decide which clusters there are; who only changes the node for a while then
     // finds a place on one of them.
-    let (changing, fixed): (Vec<_>, Vec<_>) = special.into_iter().partition(|loaded| {
-        needs(&loaded.scenario.node, cgroup) == Settings::default()
-    });
+    let (changing, fixed): (Vec<_>, Vec<_>) =
+        special.into_iter().partition(|loaded| needs(&loaded.scenario.node, cgroup) == Settings::default());
     for loaded in fixed {
         let needs = needs(&loaded.scenario.node, cgroup);
         place(&mut groups, loaded, needs, |settings, needs| same_kubelet(settings, needs));

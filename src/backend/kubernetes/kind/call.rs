@@ -73,8 +73,10 @@ impl Drop for Group {
 async fn heard(stream: Option<impl AsyncRead + Unpin>, log: bool) -> (String, Vec<String>) {
     let (mut all, mut tail) = (String::new(), Vec::new());
     let Some(stream) = stream else { return (all, tail) };
-    let mut lines = BufReader::new(stream).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
+    // Not everything that is printed is UTF-8, and what is not read blocks who prints it.
+    let mut lines = BufReader::new(stream).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
         if log {
             tracing::info!("{line}");
         }

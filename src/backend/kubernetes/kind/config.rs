@@ -123,9 +123,9 @@ fn disagree(
     value: &Value,
     settings: &Settings,
 ) -> Result<(), BackendError> {
-    let other = theirs.iter().find_map(|(place, patch)| {
-        patch.get(key).filter(|said| *said != value).map(|said| (place, said))
-    });
+    let other = theirs
+        .iter()
+        .find_map(|(place, patch)| patch.get(key).filter(|said| *said != value).map(|said| (place, said)));
     other.map_or(Ok(()), |(place, said)| {
         Err(conflict(place, &format!("{key}: {said}"), &value.to_string(), settings))
     })
@@ -154,19 +154,18 @@ mod tests {
     fn what_scenarios_need_is_added_and_what_the_user_says_stays() {
         let user = "networking: {disableDefaultCNI: true}\nnodes:\n- {role: control-plane, image: a}\n\
                     kubeadmConfigPatches: ['{kind: KubeletConfiguration, maxPods: 250, logging: {}}']\n";
-        let settings = Settings {
-            max_pods: Some(250),
-            evict_at: Some(1 << 30),
-            workers: 1,
-            ..Settings::default()
-        };
+        let settings =
+            Settings { max_pods: Some(250), evict_at: Some(1 << 30), workers: 1, ..Settings::default() };
         let config = config(user, &settings);
         assert_eq!(config["networking"]["disableDefaultCNI"], json!(true));
         assert_eq!(
             config["nodes"],
             json!([{"role": "control-plane", "image": "a"}, {"role": "worker", "image": "a"}])
         );
-        assert_eq!(config["kubeadmConfigPatches"][0], "{kind: KubeletConfiguration, maxPods: 250, logging: {}}");
+        assert_eq!(
+            config["kubeadmConfigPatches"][0],
+            "{kind: KubeletConfiguration, maxPods: 250, logging: {}}"
+        );
         assert_eq!(
             patch(&config, 1),
             json!({"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
@@ -176,14 +175,17 @@ mod tests {
 
     #[test]
     fn the_very_same_key_with_another_value_is_an_error_that_names_both() {
-        let user = "nodes:\n- role: worker\n  kubeadmConfigPatches: ['{kind: KubeletConfiguration, maxPods: 10}']";
+        let user =
+            "nodes:\n- role: worker\n  kubeadmConfigPatches: ['{kind: KubeletConfiguration, maxPods: 10}']";
         let settings =
             Settings { max_pods: Some(250), wanted_by: vec!["many".into()], ..Settings::default() };
         let why = generate(Some(user), &settings, None).unwrap_err().to_string();
         assert!(why.contains("maxPods: 10 (nodes[0].kubeadmConfigPatches[0])"), "{why}");
         assert!(why.contains("`node` of many needs 250"), "{why}");
-        let user = "kubeadmConfigPatches: ['{kind: KubeletConfiguration, evictionHard: {memory.available: 1Gi}}']";
-        let settings = Settings { evict_at: Some(1), wanted_by: vec!["evicts".into()], ..Settings::default() };
+        let user =
+            "kubeadmConfigPatches: ['{kind: KubeletConfiguration, evictionHard: {memory.available: 1Gi}}']";
+        let settings =
+            Settings { evict_at: Some(1), wanted_by: vec!["evicts".into()], ..Settings::default() };
         let why = generate(Some(user), &settings, None).unwrap_err().to_string();
         assert!(why.contains("memory.available: \"1Gi\"") && why.contains("evicts"), "{why}");
     }

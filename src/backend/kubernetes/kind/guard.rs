@@ -51,7 +51,9 @@ impl Kind {
                         bytes >> 20
                     );
                 }
-                None => tracing::warn!("node {node} has no memory limit of its own: this host is too small for one"),
+                None => tracing::warn!(
+                    "node {node} has no memory limit of its own: this host is too small for one"
+                ),
             }
         }
         Ok(())

@@ -26,7 +26,13 @@ const LOOK: Duration = Duration::from_millis(500);
 
 impl Kind {
     /// Gives the nodes that run pods what the settings say of their memory.
-    pub async fn tune(&self, cluster: &str, context: &str, kubeconfig: Option<&std::path::Path>, settings: &Settings) -> Result<(), BackendError> {
+    pub async fn tune(
+        &self,
+        cluster: &str,
+        context: &str,
+        kubeconfig: Option<&std::path::Path>,
+        settings: &Settings,
+    ) -> Result<(), BackendError> {
         let client = Client::of_context(context, kubeconfig).await?;
         for node in for_pods(self.nodes(cluster).await?) {
             let ready = wait(&client, &node, "be ready", |state| state.ready).await?;
@@ -36,7 +42,8 @@ impl Kind {
             let expected = ready.capacity.saturating_sub(reserve.bytes);
             let near = move |state: &NodeState| state.ready && state.allocatable.abs_diff(expected) < 2 << 20;
             if let Err(error) = wait(&client, &node, "take its new settings", near).await {
-                let args = ["exec", &node, "journalctl", "-u", "kubelet", "-n", "8", "--no-pager", "-o", "cat"];
+                let args =
+                    ["exec", &node, "journalctl", "-u", "kubelet", "-n", "8", "--no-pager", "-o", "cat"];
                 let said = self.engine(&args).await.unwrap_or_default();
                 return Err(BackendError(format!("{error}; its kubelet says:\n{said}")));
             }
@@ -108,7 +115,9 @@ async fn available(client: &Client, node: &str) -> Result<u64, BackendError> {
         }
         sleep(LOOK).await;
     }
-    Err(BackendError(format!("the kubelet of node {node} says nothing new of its memory; is the node too busy?")))
+    Err(BackendError(format!(
+        "the kubelet of node {node} says nothing new of its memory; is the node too busy?"
+    )))
 }
 
 async fn wait(

@@ -88,7 +88,9 @@ mod tests {
         let name = name_of_run(&run, 2);
         assert_eq!(run_of(&name).as_deref(), Some(run.as_str()));
         let other = format!("exit137-{run}-u4294967294-0");
-        for foreign in [other.as_str(), "exit137", "exit137-u0-1", "kind", "exit137-r000000000000", &format!("{name}-x")] {
+        for foreign in
+            [other.as_str(), "exit137", "exit137-u0-1", "kind", "exit137-r000000000000", &format!("{name}-x")]
+        {
             assert_eq!(run_of(foreign), None, "{foreign}");
         }
     }

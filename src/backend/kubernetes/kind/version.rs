@@ -78,7 +78,10 @@ mod tests {
             ("kind v0.27.0 go1.24.4 linux/amd64", Some(Version(0, 27))),
             ("28.2.2", Some(Version(28, 2))),
             ("debian-v1.20.2", Some(Version(1, 20))),
-            ("v1.31.4@sha256:2cb39f7295fe7eafee0842b1052a599a4fb0f8bcf3f83d96c7f4864c357c6c30", Some(Version(1, 31))),
+            (
+                "v1.31.4@sha256:2cb39f7295fe7eafee0842b1052a599a4fb0f8bcf3f83d96c7f4864c357c6c30",
+                Some(Version(1, 31)),
+            ),
             ("", None),
         ] {
             assert_eq!(Version::find(said), version, "{said}");
@@ -87,7 +90,9 @@ mod tests {
 
     #[test]
     fn what_is_too_old_is_refused_and_what_says_nothing_is_not() {
-        assert!(check("kind", "kind v0.11.1 go1.16").unwrap_err().to_string().contains("kind 0.11 is too old"));
+        assert!(
+            check("kind", "kind v0.11.1 go1.16").unwrap_err().to_string().contains("kind 0.11 is too old")
+        );
         assert!(check("docker", "19.03.5").is_err());
         assert_eq!(check("docker", "28.2.2").unwrap(), Some(Version(28, 2)));
         assert_eq!(check("kind", "").unwrap(), None);
