@@ -103,7 +103,7 @@ async fn execute(
             }
             cli::Backend::Kind | cli::Backend::Cluster => {
                 let interrupt = Interrupt::listen(signals, args.timeout, watch::channel(None).1);
-                let ran = on_clusters(args, &runnable, &interrupt, artifacts, &mut statuses).await;
+                let ran = Box::pin(on_clusters(args, &runnable, &interrupt, artifacts, &mut statuses)).await;
                 interrupt.tell(&mut statuses);
                 ran?
             }
@@ -125,7 +125,7 @@ async fn on_clusters(
     let mut reports = Vec::new();
     let clusters = Clusters::find(args).await.map_err(|error| error.to_string())?;
     for (number, group) in clusters.plan(runnable).iter().enumerate() {
-        match unless_interrupted(interrupt, clusters.prepare(args, number, group)).await {
+        match Box::pin(unless_interrupted(interrupt, clusters.prepare(args, number, group))).await {
             Some(Ok(ready)) => {
                 reports.extend(on_cluster(args, ready, group, interrupt, artifacts, statuses).await?);
             }

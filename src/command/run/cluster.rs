@@ -19,7 +19,7 @@ use super::plan::{Group, plan};
 /// Where a run's scenarios may run on clusters: any cluster by its context, or kind's.
 #[derive(Debug)]
 pub(super) enum Clusters {
-    Named(Access),
+    Named(Box<Access>),
     Kind(Box<KindClusters>),
 }
 
@@ -56,13 +56,13 @@ impl Clusters {
     pub(super) async fn find(args: &cli::Run) -> Result<Self, BackendError> {
         if let (cli::Backend::Cluster, Some(context), Some(image)) = (args.on, &args.context, &args.image) {
             let (context, image) = (context.clone(), image.clone());
-            return Ok(Self::Named(Access {
+            return Ok(Self::Named(Box::new(Access {
                 context,
                 kubeconfig: None,
                 image,
                 nodes: Vec::new(),
                 kind: None,
-            }));
+            })));
         }
         let kind = Kind::find().await?;
         preflight::check(&kind, args.kind.node_image.as_deref()).await?;
@@ -99,7 +99,7 @@ impl Clusters {
     ) -> Result<Ready, BackendError> {
         match (self, &group.made) {
             (Self::Named(access), _) => {
-                Ok(Ready { backend: KubernetesBackend::prepare(access.clone()).await?, made: None })
+                Ok(Ready { backend: KubernetesBackend::prepare(Access::clone(access)).await?, made: None })
             }
             (Self::Kind(kind), None) => {
                 let backend = kind.backend(&args.kind.cluster, None).await?;

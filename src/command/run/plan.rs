@@ -40,11 +40,11 @@ pub(super) fn plan<'a>(scenarios: &[&'a Loaded], cgroup: u8, there: bool) -> Vec
         special.into_iter().partition(|loaded| needs(&loaded.scenario.node, cgroup) == Settings::default());
     for loaded in fixed {
         let needs = needs(&loaded.scenario.node, cgroup);
-        place(&mut groups, loaded, needs, |settings, needs| same_kubelet(settings, needs));
+        place(&mut groups, loaded, &needs, same_kubelet);
     }
     for loaded in changing {
         let size = loaded.scenario.node.memory.max(loaded.scenario.node.guard).unwrap_or(0);
-        place(&mut groups, loaded, Settings::default(), |settings, _| holds(settings, size));
+        place(&mut groups, loaded, &Settings::default(), |settings, _| holds(settings, size));
     }
     if there && !plain.is_empty() {
         groups.insert(0, Group { made: None, scenarios: plain });
@@ -68,11 +68,11 @@ pub(super) fn plan<'a>(scenarios: &[&'a Loaded], cgroup: u8, there: bool) -> Vec
 fn place<'a>(
     groups: &mut Vec<Group<'a>>,
     loaded: &'a Loaded,
-    needs: Settings,
+    needs: &Settings,
     suits: impl Fn(&Settings, &Settings) -> bool,
 ) {
     let found = groups.iter_mut().find_map(|group| {
-        let made = group.made.as_mut().filter(|made| suits(made, &needs))?;
+        let made = group.made.as_mut().filter(|made| suits(made, needs))?;
         Some((made, &mut group.scenarios))
     });
     if let Some((made, scenarios)) = found {
@@ -84,7 +84,7 @@ fn place<'a>(
     }
     let wanted_by = vec![loaded.scenario.name.clone()];
     // What runs out of memory there is to be our pods alone, not the control plane.
-    let made = Settings { workers: needs.workers.max(1), wanted_by, ..needs };
+    let made = Settings { workers: needs.workers.max(1), wanted_by, ..needs.clone() };
     groups.push(Group { made: Some(made), scenarios: vec![loaded] });
 }
 

@@ -39,7 +39,7 @@ pub(super) async fn run_with_input(
     let ((), (printed, _), (_, tail)) = tokio::join!(feed, heard(out, false), heard(err, true));
     let status =
         child.wait().await.map_err(|error| BackendError::doing(format!("wait for {program}"), error))?;
-    group.is_over();
+    group.let_go();
     if status.success() {
         return Ok(printed);
     }
@@ -55,7 +55,8 @@ impl Group {
         Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
     }
 
-    fn is_over(mut self) {
+    /// It is over.
+    fn let_go(mut self) {
         self.0 = None;
     }
 }

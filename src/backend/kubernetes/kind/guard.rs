@@ -42,19 +42,16 @@ impl Kind {
                 continue;
             }
             let used = self.node_use(&node).await?.all;
-            match admission::meminfo("MemTotal").and_then(|host| size(used, host)) {
-                Some(bytes) => {
-                    self.limit(&node, Limits::both(bytes)).await?;
-                    tracing::info!(
-                        "node {node} uses {} MiB and may use {} MiB: what runs away there does not reach this host",
-                        used >> 20,
-                        bytes >> 20
-                    );
-                }
-                None => tracing::warn!(
-                    "node {node} has no memory limit of its own: this host is too small for one"
-                ),
-            }
+            let Some(bytes) = admission::meminfo("MemTotal").and_then(|host| size(used, host)) else {
+                tracing::warn!("node {node} has no memory limit of its own: this host is too small for one");
+                continue;
+            };
+            self.limit(&node, Limits::both(bytes)).await?;
+            tracing::info!(
+                "node {node} uses {} MiB and may use {} MiB: what runs away there does not reach this host",
+                used >> 20,
+                bytes >> 20
+            );
         }
         Ok(())
     }
