@@ -23,6 +23,7 @@ use super::watch::{self, Contact};
 use super::{KubernetesBackend, api_error, changes, scheduling};
 use crate::backend::local::{ActionSpec, act, oom_score_adj, write_limit};
 use crate::backend::{BackendError, Running};
+use crate::clock;
 use crate::evidence::{ActionDone, Fact, Observation, Source, SourceState, StopReason};
 use crate::observe::Watch;
 use crate::recorder::Recorder;
@@ -36,6 +37,9 @@ const API_LAG: Duration = Duration::from_secs(4);
 
 /// How much later than the kill the event that explains it may come.
 const EVENT_LAG: Duration = Duration::from_secs(8);
+
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
 
 /// How long pods may take to begin.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -213,7 +217,14 @@ impl RunningOnCluster {
         let known = waited.ok().and_then(|known| Some(known.ok()?.clone()));
         let Some(known) = known else { return Err(self.stuck(names).await) };
         let never = known.iter().find_map(|(pod, begun)| match begun {
-            Begun::Never(why) => Some(format!("pod {pod} cannot run: {why}")),
+            Begun::Never(why) => {
+                let hint = if why.contains("Image") {
+                    "; is the image's name right, and has every node it or may pull it?"
+                } else {
+                    ""
+                };
+                Some(format!("pod {pod} cannot run: {why}{hint}"))
+            }
             Begun::No | Begun::Yes => None,
         });
         never.map_or(Ok(()), |why| Err(BackendError(why)))
@@ -307,24 +318,29 @@ impl RunningOnCluster {
     /// Waits until the API has told of what the nodes saw end.
     async fn let_the_api_tell(&self) {
         // After a break, a kubelet has not told yet what it could not.
-        let late = if self.contact.broke_within(2 * watch::TOLD_AFTER_A_BREAK) {
+        let broke = self.contact.broke_within(2 * watch::EVENTS_AFTER_A_BREAK);
+        let (api_lag, event_lag) = if broke {
             // Whether it answers, the requests that follow will tell as well.
             let _ = persist(PATIENT, || self.client.version()).await;
-            watch::TOLD_AFTER_A_BREAK
+            (watch::TOLD_AFTER_A_BREAK, watch::EVENTS_AFTER_A_BREAK)
         } else {
-            Duration::ZERO
+            (API_LAG, EVENT_LAG)
         };
-        let until = Instant::now() + API_LAG.max(late);
+        let until = Instant::now() + api_lag;
         // Where nobody watches the nodes, there is no telling what is still to come.
         while Instant::now() < until && (self.node.is_none() || self.told.waits_for_names()) {
             sleep(Duration::from_millis(50)).await;
         }
         // A kubelet under load sends its events late (`eventRecordQPS`).
-        let until = Instant::now() + EVENT_LAG.max(late);
+        let until = Instant::now() + event_lag;
         let probed: Vec<String> =
             self.pods.iter().filter(|pod| is_probed(pod)).flat_map(Pod::replica_names).collect();
         while Instant::now() < until && self.told.waits_for_events(&probed) {
             sleep(Duration::from_millis(50)).await;
+        }
+        if broke && self.told.waits_for_events(&probed) {
+            let gap = Fact::Source(SourceState::Gap { of: Source::Kubelet, lost: 1 });
+            self.recorder.record(Source::Kubelet, self.contact.since_it_broke(), None, gap);
         }
     }
 }
@@ -386,12 +402,17 @@ impl Running for RunningOnCluster {
 
     async fn tear_down(&self) -> Vec<String> {
         self.told.tear_down();
+        let decided = clock::unix_ns();
         let mut left = self.changes.undo(&self.recorder).await;
         if !self.made.load(Ordering::Relaxed) {
             return left;
         }
         self.let_the_api_tell().await;
         self.keep_what_goes().await;
+        // The API tells ends in whole seconds: none that the deletion brings about may look like one from before.
+        while clock::unix_ns() / SECOND == decided / SECOND {
+            sleep(Duration::from_millis(20)).await;
+        }
         // Whoever ignores SIGTERM is not waited for.
         let (now, all) = (DeleteParams::default().grace_period(0), ListParams::default());
         let background = DeleteParams::background();

@@ -56,10 +56,12 @@ fn is_hopeless(pod: &Pod, why: &str, largest: Option<u64>) -> bool {
         let each = spec.containers.iter().filter_map(|container| container.resources.as_ref());
         each.filter_map(|resources| memory(resources.requests.as_ref())).sum()
     });
-    // `0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.` (before 1.22 `… node selector`)
+    // `0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.`; before 1.22 it was the one or the other.
     let nowhere = why.split_once(": ").is_some_and(|(_, reasons)| {
         let first = reasons.split(". ").next().unwrap_or_default();
-        first.split(", ").all(|reason| reason.contains("didn't match") && reason.contains("selector"))
+        first
+            .split(", ")
+            .all(|reason| ["node selector", "node affinity"].iter().any(|of| reason.contains(of)))
     });
     nowhere || largest.is_some_and(|largest| asks > largest)
 }
@@ -88,10 +90,13 @@ mod tests {
         assert!(!is_hopeless(&pod("2Gi"), full, None));
         for nowhere in [
             "0/1 nodes are available: 1 node(s) didn't match node selector.",
+            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity.",
             "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
         ] {
             assert!(is_hopeless(&pod("64Mi"), nowhere, None), "{nowhere}");
         }
+        let beside = "0/1 nodes are available: 1 node(s) didn't match pod affinity/anti-affinity rules.";
+        assert!(!is_hopeless(&pod("64Mi"), beside, None));
         let not_ready = "0/2 nodes are available: 1 node(s) didn't match node selector, 1 node(s) had taint {node.kubernetes.io/not-ready: }, that the pod didn't tolerate.";
         assert!(!is_hopeless(&pod("64Mi"), not_ready, None));
     }

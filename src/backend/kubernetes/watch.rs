@@ -37,14 +37,32 @@ const EVENTS_ARE_KEPT: u64 = 110_000_000_000;
 /// (`status_manager.go:syncPeriod`, client-go's `sleepDuration`).
 pub(super) const TOLD_AFTER_A_BREAK: Duration = Duration::from_secs(14);
 
-/// When a watch last failed, as boot time.
+/// And events so much later: they wait in line for the one that is tried anew, and then five are sent a second (`eventRecordQPS`).
+pub(super) const EVENTS_AFTER_A_BREAK: Duration = Duration::from_secs(30);
+
+/// When watches failed, as boot time: first and last.
 #[derive(Debug, Default)]
-pub(super) struct Contact(AtomicU64);
+pub(super) struct Contact {
+    first: AtomicU64,
+    last: AtomicU64,
+}
 
 impl Contact {
+    fn broke(&self) {
+        let now = clock::boot_ns();
+        // The first stays.
+        let _ = self.first.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    /// From the first failure until now.
+    pub(super) fn since_it_broke(&self) -> Moment {
+        Moment::between(self.first.load(Ordering::Relaxed), clock::boot_ns())
+    }
+
     /// Whether a watch failed not longer ago than this.
     pub(super) fn broke_within(&self, stretch: Duration) -> bool {
-        let broke = self.0.load(Ordering::Relaxed);
+        let broke = self.last.load(Ordering::Relaxed);
         let stretch = u64::try_from(stretch.as_nanos()).unwrap_or(u64::MAX);
         broke > 0 && clock::boot_ns().saturating_sub(broke) <= stretch
     }
@@ -110,7 +128,7 @@ where
                 tell::<K, H>(&away, heard.missed(&away), &recorder);
             }
             Err(error) => {
-                contact.0.store(clock::boot_ns(), Ordering::Relaxed);
+                contact.broke();
                 line.broken::<K, H>(&error, &recorder);
             }
         }
@@ -157,8 +175,10 @@ impl Line {
     }
 
     fn broken<K, H: Heard<K>>(&mut self, error: &watcher::Error, recorder: &Recorder) {
+        if self.broke.is_none() {
+            tracing::info!(watch = H::WHAT, %error, "a watch broke and begins anew");
+        }
         self.broke.get_or_insert_with(clock::boot_ns);
-        tracing::info!(watch = H::WHAT, %error, "a watch broke and begins anew");
         if let Some(reason) = forbidden(error)
             && !std::mem::replace(&mut self.forbidden, true)
         {
