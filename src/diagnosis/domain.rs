@@ -217,7 +217,7 @@ fn node_detail(case: &Case<'_>, kill: Option<&Kill>, at: Moment) -> Option<Detai
     let counters = case.timeline.counters.get(path)?;
     // Some kernels count no hits on v1 (docs/cgroup-v1.md); then only the peak says that the limit was met.
     let met = counters.limit_hits()? > 0 || counters.peak()? >= limit;
-    Some(if met { own } else { Detail::Outer })
+    Some(if met { Detail::Budget } else { Detail::Outer })
 }
 
 /// The write that lowered this very domain's limit and so brought the kill about. On cgroup v2 the write itself kills, in
