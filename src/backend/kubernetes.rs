@@ -10,8 +10,10 @@ mod lease;
 mod leftovers;
 mod logs;
 pub mod manifest;
+mod members;
 mod names;
 mod node;
+mod objects;
 pub mod preflight;
 mod rights;
 mod running;
@@ -105,6 +107,11 @@ impl KubernetesBackend {
                 .map_err(|error| format!("the observers cannot be started: {error}"))
         };
         Ok(Self { run, client, image, cluster, nodes, kind, observers, lease, _lock: lock })
+    }
+
+    /// What a scenario asks for that this cluster does not serve.
+    pub async fn lack(&self, scenario: &Scenario) -> Result<Option<String>, BackendError> {
+        objects::lack(&self.client, scenario).await
     }
 
     /// What the cluster is.

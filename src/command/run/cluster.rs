@@ -12,7 +12,7 @@ use crate::command::cluster::context;
 use crate::command::complain;
 use crate::evidence::ClusterFacts;
 use crate::loader::Loaded;
-use crate::scenario::{PodKind, Program, Requirement, Role, Scenario, Volume, VolumeKind};
+use crate::scenario::{Act, Program, Requirement, Role, Scenario, Volume, VolumeKind};
 
 use super::plan::{Group, plan};
 
@@ -236,20 +236,20 @@ pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts) -> Option<Str
         (cluster.minor < minor)
             .then(|| format!("{what} needs Kubernetes 1.{minor}; the cluster runs {}", cluster.version))
     };
-    scenario
-        .pods
-        .iter()
-        .find_map(|pod| {
-            let sidecar = pod.containers.iter().any(|container| container.role == Role::Sidecar);
-            let sized = |volume: &Volume| matches!(volume.kind, VolumeKind::Memory { size_limit: Some(_) });
-            // KEP-2837 (PodLevelResources), KEP-753 (SidecarContainers), KEP-1967 (SizeMemoryBackedVolumes): on by default since.
-            let pod_level = pod.pod_limit.and_then(|_| needs(34, "a pod's own limit"));
-            let sidecar = || sidecar.then(|| needs(29, "a sidecar container")).flatten();
-            let sized =
-                || pod.volumes.iter().any(sized).then(|| needs(22, "a memory volume's sizeLimit")).flatten();
-            pod_level.or_else(sidecar).or_else(sized)
-        })
-        .or_else(|| kills_groups(scenario, cluster))
+    let resizes = scenario.actions.iter().any(|action| matches!(action.act, Act::Resize { .. }));
+    // KEP-1287 (InPlacePodVerticalScaling): on by default since.
+    let resize = resizes.then(|| needs(33, "resizing in place (pods/resize)")).flatten();
+    let of_pods = scenario.pods.iter().find_map(|pod| {
+        let sidecar = pod.containers.iter().any(|container| container.role == Role::Sidecar);
+        let sized = |volume: &Volume| matches!(volume.kind, VolumeKind::Memory { size_limit: Some(_) });
+        // KEP-2837 (PodLevelResources), KEP-753 (SidecarContainers), KEP-1967 (SizeMemoryBackedVolumes): on by default since.
+        let pod_level = pod.pod_limit.and_then(|_| needs(34, "a pod's own limit"));
+        let sidecar = || sidecar.then(|| needs(29, "a sidecar container")).flatten();
+        let sized =
+            || pod.volumes.iter().any(sized).then(|| needs(22, "a memory volume's sizeLimit")).flatten();
+        pod_level.or_else(sidecar).or_else(sized)
+    });
+    resize.or(of_pods).or_else(|| kills_groups(scenario, cluster))
 }
 
 /// From 1.28 to 1.31 a kubelet on cgroup v2 cannot be told to kill single processes (kubernetes#117793, #126096).
@@ -262,9 +262,6 @@ fn kills_groups(scenario: &Scenario, cluster: &ClusterFacts) -> Option<String> {
 /// What exit137 cannot bring about on a cluster yet.
 fn not_there_yet(scenario: &Scenario) -> Option<String> {
     for pod in &scenario.pods {
-        if pod.kind != PodKind::Pod {
-            return Some(format!("pod {}: controllers are not applied on a cluster yet", pod.name));
-        }
         for container in &pod.containers {
             if let Program::Workload(workload) = &container.program
                 && workload.cpu.is_some()

@@ -37,8 +37,7 @@ pub(super) async fn run_all<B: Backend>(
     let shared = Shared { backend: Arc::clone(backend), interrupted: interrupt.asked.clone() };
     let mut folders = Vec::new();
     for loaded in scenarios {
-        let folder =
-            artifacts.scenario(&loaded.scenario.name, &loaded.text).map_err(|error| error.to_string())?;
+        let folder = artifacts.scenario(loaded).map_err(|error| error.to_string())?;
         folders.push((*loaded, folder));
     }
     let (alone, together): (Vec<_>, Vec<_>) =
@@ -67,7 +66,7 @@ pub(super) async fn run_all<B: Backend>(
 /// What is reported of scenarios whose turn never came.
 pub(super) fn not_run(scenarios: &[&Loaded], artifacts: &Artifacts) -> Result<Vec<Reported>, String> {
     let report = |loaded: &&Loaded| {
-        let folder = artifacts.scenario(&loaded.scenario.name, &loaded.text);
+        let folder = artifacts.scenario(loaded);
         let mut host = None;
         Ok((report::scenario(&folder.map_err(|error| error.to_string())?, &mut host)?, host))
     };
