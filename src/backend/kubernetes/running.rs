@@ -15,19 +15,21 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::artifacts::Artifacts;
+use super::changes::NodeChanges;
 use super::client::{Client, PATIENT, persist};
 use super::logs::Logs;
 use super::manifest::{self, Place, Workload};
 use super::node::Finder;
 use super::told::{Begun, Told};
 use super::watch::{self, Contact};
-use super::{KubernetesBackend, api_error, objects, scheduling};
+use super::{KubernetesBackend, api_error, changes, objects, scheduling};
+use crate::backend::local::oom_score_adj;
 use crate::backend::{BackendError, Running};
 use crate::clock;
 use crate::evidence::{ActionDone, Fact, Observation, Source, SourceState};
 use crate::observe::Watch;
 use crate::recorder::Recorder;
-use crate::scenario::{Act, Pod, Scenario};
+use crate::scenario::{Act, ContainerSelector, Pod, Scenario};
 
 /// The sources that the API is.
 const OF_THE_API: [Source; 2] = [Source::Runtime, Source::Kubelet];
@@ -65,6 +67,7 @@ pub struct RunningOnCluster {
     recorder: Recorder,
     told: Arc<Told>,
     node: Option<Arc<OnNode>>,
+    changes: NodeChanges,
     watches: Mutex<JoinSet<()>>,
     contact: Arc<Contact>,
     logs: Arc<Logs>,
@@ -137,6 +140,7 @@ impl RunningOnCluster {
             told: Arc::new(Told::new(recorder.clone(), &scenario.pods)),
             recorder,
             node,
+            changes: NodeChanges::new(backend),
             watches: Mutex::default(),
             contact: Arc::default(),
             logs,
@@ -309,6 +313,24 @@ impl RunningOnCluster {
         left
     }
 
+    /// On kind a node's capacity is the whole host's; a scenario that says another gets the `oom_score_adj` of that one.
+    fn score_by_capacity(&self, scenario: &Scenario) -> Result<(), BackendError> {
+        let Some(capacity) = scenario.node.capacity else { return Ok(()) };
+        for pod in &scenario.pods {
+            for container in &pod.containers {
+                let selector = ContainerSelector { pod: pod.name.clone(), container: container.name.clone() };
+                let adj = oom_score_adj::for_container(pod, container, capacity);
+                // One that has ended already needs no score.
+                for pid in self.places(&selector).unwrap_or_default().into_iter().filter_map(|p| p.main_pid) {
+                    changes::score(pid, adj).map_err(|error| {
+                        BackendError::doing(format!("score {selector} by node.capacity"), error)
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until the API has told of what the nodes saw end.
     async fn let_the_api_tell(&self) {
         // After a break, a kubelet has not told yet what it could not.
@@ -373,6 +395,7 @@ impl RunningOnCluster {
 impl Running for RunningOnCluster {
     async fn start(&self, scenario: &Scenario) -> Result<(), BackendError> {
         self.make_namespace(scenario).await?;
+        self.changes.make(scenario, &self.recorder).await?;
         self.begin_watches();
         self.apply_objects().await?;
         let first: Vec<&Pod> = scenario.pods.iter().filter(|pod| !scenario.starts_later(pod)).collect();
@@ -380,7 +403,8 @@ impl Running for RunningOnCluster {
             self.apply_pod(pod).await?;
         }
         let names: Vec<String> = first.iter().flat_map(|pod| pod.replica_names()).collect();
-        self.wait_until_begun(&names).await
+        self.wait_until_begun(&names).await?;
+        self.score_by_capacity(scenario)
     }
 
     async fn apply(&self, index: usize, act: &Act) {
@@ -392,7 +416,7 @@ impl Running for RunningOnCluster {
     async fn tear_down(&self) -> Vec<String> {
         self.told.tear_down();
         let decided = clock::unix_ns();
-        let mut left = Vec::new();
+        let mut left = self.changes.undo(&self.recorder).await;
         if !self.made.load(Ordering::Relaxed) {
             return left;
         }
