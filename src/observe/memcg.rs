@@ -19,11 +19,11 @@ use super::hub::Subscriber;
 use crate::clock;
 use watched::{Round, Watched};
 
-/// How often sizes are read.
 /// So many cgroups are read before notifications are looked at again.
 const AT_A_TIME: usize = 16;
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
+/// How often sizes are read.
 const TICK_NS: u64 = 10_000_000;
 /// Every so many ticks a round reads more: processes every fifth, the breakdown and the slower counters every tenth.
 const PROCESSES_EVERY: u64 = 5;
