@@ -1,7 +1,9 @@
 //! Pods on a cluster: kind, or any other by its kube context. `docs/adr/0004-the-cluster-backend.md` says who sees what.
 
 mod artifacts;
+mod changes;
 mod client;
+mod condition;
 pub mod image;
 pub mod kind;
 mod lease;
@@ -12,13 +14,14 @@ mod members;
 mod names;
 mod node;
 mod objects;
+pub mod preflight;
 mod rights;
 mod running;
 mod scheduling;
 mod told;
 mod watch;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +44,21 @@ pub use running::RunningOnCluster;
 /// The kubelet looks at its containers once a second and then writes to the API; on a busy node that takes seconds.
 const LAG_MS: u64 = 10_000;
 
+/// How a cluster is reached, and what of it is to be had from here.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The kube context.
+    pub context: String,
+    /// The file that it is in, if that is not the user's own.
+    pub kubeconfig: Option<PathBuf>,
+    /// Our image, as the cluster's nodes have it.
+    pub image: String,
+    /// The nodes that can be watched from this host.
+    pub nodes: Vec<LocalNode>,
+    /// The kind cluster that the run made for itself, whose nodes scenarios may change.
+    pub kind: Option<(kind::Kind, String)>,
+}
+
 /// The cluster backend, for the length of a run.
 #[derive(Debug)]
 pub struct KubernetesBackend {
@@ -50,18 +68,20 @@ pub struct KubernetesBackend {
     cluster: ClusterFacts,
     /// The nodes that are containers on this host, where they can be watched from here.
     nodes: Vec<LocalNode>,
+    /// The kind cluster that the run made for itself, whose nodes scenarios may change.
+    kind: Option<(kind::Kind, String)>,
     observers: Result<Arc<Observers>, String>,
     lease: lease::Held,
     _lock: RunLock,
 }
 
 impl KubernetesBackend {
-    /// Reaches the cluster of a kube context, removes what dead runs left there, and makes what this run needs. `image` is
-    /// ours, as the cluster's nodes have it; `nodes` are those that can be watched from this host.
-    pub async fn prepare(context: &str, image: String, nodes: Vec<LocalNode>) -> Result<Self, BackendError> {
-        let client = Client::of_context(context).await?;
-        let cluster = facts(context, &client).await?;
-        rights::check(context, &client).await?;
+    /// Reaches a cluster, removes what dead runs left there, and makes what this run needs.
+    pub async fn prepare(access: Access) -> Result<Self, BackendError> {
+        let Access { context, kubeconfig, image, nodes, kind } = access;
+        let client = Client::of_context(&context, kubeconfig.as_deref()).await?;
+        let cluster = facts(&context, &client).await?;
+        rights::check(&context, &client).await?;
         let collected = leftovers::collect(&client).await?;
         for what in collected.gone {
             tracing::warn!("removed what a killed run left behind: {what}");
@@ -86,7 +106,7 @@ impl KubernetesBackend {
             Observers::start_on_node(&run)
                 .map_err(|error| format!("the observers cannot be started: {error}"))
         };
-        Ok(Self { run, client, image, cluster, nodes, observers, lease, _lock: lock })
+        Ok(Self { run, client, image, cluster, nodes, kind, observers, lease, _lock: lock })
     }
 
     /// What a scenario asks for that this cluster does not serve.
@@ -211,7 +231,7 @@ fn root(error: &dyn std::error::Error) -> String {
 
 /// Removes what dead runs left on the cluster of a kube context.
 pub async fn collect(context: &str) -> Result<Collected, BackendError> {
-    leftovers::collect(&Client::of_context(context).await?).await
+    leftovers::collect(&Client::of_context(context, None).await?).await
 }
 
 #[cfg(test)]
