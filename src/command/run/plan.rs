@@ -112,7 +112,12 @@ mod tests {
              pods: [{{name: web, spec: {{containers: [{{name: app, workload: {{idle: {{}}}}, \
              resources: {{limits: {{memory: 8Mi}}}}}}]}}}}]\nobserve: {{for: 1s}}\nexpect: {{nothingDies: true}}\n"
         );
-        Loaded { path: name.into(), scenario: crate::scenario::read(name, &text).unwrap(), text }
+        Loaded {
+            path: name.into(),
+            manifests: std::collections::BTreeMap::new(),
+            scenario: crate::scenario::read(name, &text).unwrap(),
+            text,
+        }
     }
 
     /// `cluster: scenarios`, the cluster by what is special about it.
