@@ -156,7 +156,7 @@ fn one_scope(case: &Case<'_>, kill: Option<&Kill>, at: Moment, domain: &Domain) 
     }
     Ok(match domain.level {
         Level::Container => made(Cause::ContainerOom, None),
-        Level::Pod => made(pod_or_container(case, kill)?, None),
+        Level::Pod => made(pod_or_container(case, kill, at)?, None),
         Level::Qos => made(Cause::NodeOom, Some(Detail::Qos)),
         Level::Node => made(Cause::NodeOom, node_detail(case, kill, at)),
         Level::Outer => made(Cause::NodeOom, Some(Detail::Outer)),
@@ -167,14 +167,14 @@ fn one_scope(case: &Case<'_>, kill: Option<&Kill>, at: Moment, domain: &Domain) 
 
 /// A single container's pod has the container's limit and the pause process beside it, so the pod's cgroup is full first
 /// (containerd#6323; seen on v1 and v2). That is the container's OOM all the same: causes.md R4.4.
-fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>) -> Result<Cause, String> {
+fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>, at: Moment) -> Result<Cause, String> {
     let Some(start) = case.start else {
         return Ok(Cause::ContainerOom);
     };
     if start.fact.pod_level_limit {
         return Ok(Cause::PodOom);
     }
-    if start.fact.neighbours == 0 {
+    if start.fact.neighbours == 0 && !joined(case, at) {
         return Ok(Cause::ContainerOom);
     }
     let Some(limit) = start.fact.limit else { return Ok(Cause::PodOom) };
@@ -195,6 +195,16 @@ fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>) -> Result<Cause, Strin
     }
     Err("the pod's limit was reached, and nothing says how near to its own limit the container was"
         .to_owned())
+}
+
+/// Whether another container ran in its pod then that was not there from the start: an ephemeral one has no limit of its own,
+/// and what it uses is the pod's.
+fn joined(case: &Case<'_>, at: Moment) -> bool {
+    case.timeline.starts.iter().any(|(other, start)| {
+        let beside = other.pod == case.container.pod && other.container != case.container.container;
+        let ended = case.timeline.ends.get(other).map_or(u64::MAX, |end| end.at.earliest());
+        beside && start.at.latest() <= at.earliest() && at.latest() <= ended
+    })
 }
 
 /// On v1 a limit above the node's fires the node's eventfd too; only the node's own counters tell them apart.

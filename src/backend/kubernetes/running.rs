@@ -45,6 +45,11 @@ const SECOND: u64 = 1_000_000_000;
 
 /// How long pods may take to begin.
 const PATIENCE: Duration = Duration::from_secs(90);
+const EACH_POD: Duration = Duration::from_secs(1);
+
+/// How long an API server may be away before what it has to tell is no longer waited for: a static pod that has crashed a few
+/// times is started again within this.
+const MENDS: Duration = Duration::from_mins(2);
 
 /// How long to gather what goes with the namespace, and how many pods to ask for at a time.
 const GATHER: Duration = Duration::from_secs(20);
@@ -253,12 +258,13 @@ impl RunningOnCluster {
             let never = known.values().any(|begun| matches!(begun, Begun::Never(_)));
             never || names.iter().all(|name| known.get(name) == Some(&Begun::Yes))
         };
+        let patience = PATIENCE + EACH_POD * u32::try_from(names.len()).unwrap_or(u32::MAX);
         let waited = tokio::select! {
-            waited = timeout(PATIENCE, begun.wait_for(all)) => waited,
+            waited = timeout(patience, begun.wait_for(all)) => waited,
             why = scheduling::in_vain(self.api(), self.largest_node) => return Err(why),
         };
         let known = waited.ok().and_then(|known| Some(known.ok()?.clone()));
-        let Some(known) = known else { return Err(self.stuck().await) };
+        let Some(known) = known else { return Err(self.stuck(patience).await) };
         let never = known.iter().find_map(|(pod, begun)| match begun {
             Begun::Never(why) => {
                 let hint = if why.contains("Image") {
@@ -274,7 +280,7 @@ impl RunningOnCluster {
     }
 
     /// Why pods have not begun, in the API's own words: what they wait for, or why their controller could not make them.
-    async fn stuck(&self) -> BackendError {
+    async fn stuck(&self, patience: Duration) -> BackendError {
         let mut reasons = BTreeMap::new();
         let pods = self.api().list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
         for pod in pods {
@@ -289,7 +295,7 @@ impl RunningOnCluster {
         let reasons: Vec<String> = reasons.into_iter().map(|(name, why)| format!("{name}: {why}")).collect();
         BackendError(format!(
             "pods did not begin within {} s; is the cluster too small for the scenario? {}",
-            PATIENCE.as_secs(),
+            patience.as_secs(),
             reasons.join("; ")
         ))
     }
@@ -328,10 +334,10 @@ impl RunningOnCluster {
     /// Waits until the API has told of what the nodes saw end.
     async fn let_the_api_tell(&self) {
         // After a break, a kubelet has not told yet what it could not.
-        let broke = self.contact.broke_within(2 * watch::EVENTS_AFTER_A_BREAK);
+        let broke = self.contact.broke_within(2 * watch::EVENTS_AFTER_A_BREAK)
+            || !self.contact.answers(&self.client).await;
         let (api_lag, event_lag) = if broke {
-            // Whether it answers, the requests that follow will tell as well.
-            let _ = persist(PATIENT, || self.client.version()).await;
+            self.contact.until_mended(&self.client, MENDS).await;
             (watch::TOLD_AFTER_A_BREAK, watch::EVENTS_AFTER_A_BREAK)
         } else {
             (API_LAG, EVENT_LAG)
