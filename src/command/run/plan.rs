@@ -105,6 +105,7 @@ fn holds(settings: &Settings, size: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loader;
 
     fn loaded(name: &str, node: &str) -> Loaded {
         let text = format!(
@@ -114,9 +115,9 @@ mod tests {
         );
         Loaded {
             path: name.into(),
-            manifests: std::collections::BTreeMap::new(),
             scenario: crate::scenario::read(name, &text).unwrap(),
             text,
+            manifests: loader::Manifests::new(),
         }
     }
 
