@@ -208,7 +208,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn patience_ends_even_where_nothing_ever_answers() {
-        let silent = persist(PATIENT, || std::future::pending::<kube::Result<()>>());
+        let silent = persist(PATIENT, std::future::pending::<kube::Result<()>>);
         let began = Instant::now();
         assert!(silent.await.is_err());
         assert!(began.elapsed() <= PATIENT + EACH);

@@ -105,6 +105,7 @@ fn holds(settings: &Settings, size: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loader;
 
     fn loaded(name: &str, node: &str) -> Loaded {
         let text = format!(
@@ -112,7 +113,12 @@ mod tests {
              pods: [{{name: web, spec: {{containers: [{{name: app, workload: {{idle: {{}}}}, \
              resources: {{limits: {{memory: 8Mi}}}}}}]}}}}]\nobserve: {{for: 1s}}\nexpect: {{nothingDies: true}}\n"
         );
-        Loaded { path: name.into(), scenario: crate::scenario::read(name, &text).unwrap(), text }
+        Loaded {
+            path: name.into(),
+            scenario: crate::scenario::read(name, &text).unwrap(),
+            text,
+            manifests: loader::Manifests::new(),
+        }
     }
 
     /// `cluster: scenarios`, the cluster by what is special about it.
