@@ -97,15 +97,23 @@ pub struct Run {
     /// The whole run may take so long
     #[arg(long, default_value = "30m", value_name = "TIME")]
     pub timeout: Span,
+    /// What stays of what it made
+    #[command(flatten)]
+    pub keep: Keep,
+    /// At most so many scenarios at the same time
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub jobs: u32,
+}
+
+/// What stays when a run is over.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Keep {
     /// Leave the kind clusters that the run made for itself
     #[arg(long)]
     pub keep: bool,
     /// Leave them if the run did not pass
     #[arg(long)]
     pub keep_on_failure: bool,
-    /// At most so many scenarios at the same time
-    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub jobs: u32,
 }
 
 /// Where pods run.

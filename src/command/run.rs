@@ -179,7 +179,7 @@ async fn on_cluster(
             == ExitStatus::Passed
     });
     if let Some(made) = made {
-        let kept = args.keep || (args.keep_on_failure && !passed);
+        let kept = args.keep.keep || (args.keep.keep_on_failure && !passed);
         let done = if kept { made.keep().await } else { made.remove().await.map(|()| String::new()) };
         match done {
             Ok(told) if told.is_empty() => {}

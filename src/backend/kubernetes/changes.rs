@@ -62,8 +62,10 @@ impl NodeChanges {
             return Err(BackendError("only nodes of a cluster that this run made are changed".to_owned()));
         };
         let names = for_pods(kind.nodes(cluster).await?);
+        // An eviction shows in the node's object up to ten seconds later (`nodeStatusUpdateFrequency`).
+        let holds = if node.evict_at.is_some() { Duration::from_secs(12) } else { Duration::ZERO };
         for name in &names {
-            self.wait_for_calm(name).await?;
+            self.wait_for_calm(name, holds).await?;
         }
         if let Some(memory) = node.memory {
             for node in self.nodes.iter().filter(|node| names.contains(&node.name)) {
@@ -80,11 +82,14 @@ impl NodeChanges {
     }
 
     /// An eviction leaves its node under pressure for a while, and a pod without requests is not admitted then.
-    async fn wait_for_calm(&self, node: &str) -> Result<(), BackendError> {
+    async fn wait_for_calm(&self, node: &str, holds: Duration) -> Result<(), BackendError> {
         let until = Instant::now() + PRESSURE_GOES;
+        let mut calm_since = Instant::now();
         loop {
             let state = node_state(&self.client, node).await?;
-            if state.ready && !state.memory_pressure {
+            if !state.ready || state.memory_pressure {
+                calm_since = Instant::now();
+            } else if calm_since.elapsed() >= holds {
                 return Ok(());
             }
             if Instant::now() >= until {
