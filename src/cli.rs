@@ -57,7 +57,6 @@ pub enum Command {
 
 /// `exit137 run`.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag that somebody types")]
 pub struct Run {
     /// Scenario files, or folders of them; without any, the scenarios that ship
     pub paths: Vec<PathBuf>,
