@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 EXIT137 := $(TARGET)/release/exit137
 
-.PHONY: run build test lint workflows deny fuzz accuracy accuracy-kind record verified crash bench test-vm e2e faults install clean
+.PHONY: run build test lint workflows deny fuzz accuracy accuracy-kind record verified crash bench test-vm e2e faults bad-places install clean
 
 run: build ## build, then run every scenario that ships
 	$(EXIT137) run
@@ -70,6 +70,9 @@ test-vm: build ## the cgroup v2 suite, in a throw-away VM
 
 e2e: build ## every shipped scenario in a kind cluster (../shared/cluster/up, or one that exit137 makes)
 	tests/e2e/kind
+
+bad-places: build ## few rights, missing images, no room, quotas, a namespace that does not go: on the cluster that is there
+	tests/e2e/bad-places
 
 faults: build ## API server killed, node paused, events flooded, 200 deaths at once, harness killed: on a kind cluster of its own
 	tests/e2e/faults
