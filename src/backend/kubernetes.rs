@@ -1,5 +1,6 @@
 //! Pods on a cluster: kind, or any other by its kube context. `docs/adr/0004-the-cluster-backend.md` says who sees what.
 
+pub mod agent;
 mod client;
 pub mod image;
 pub mod kind;
@@ -45,6 +46,8 @@ pub struct KubernetesBackend {
     /// The nodes that are containers on this host, where they can be watched from here.
     nodes: Vec<LocalNode>,
     observers: Result<Arc<Observers>, String>,
+    /// What watches them otherwise.
+    agents: Option<agent::Agents>,
     lease: lease::Held,
     _lock: RunLock,
 }
@@ -55,7 +58,9 @@ impl KubernetesBackend {
     pub async fn prepare(context: &str, image: String, nodes: Vec<LocalNode>) -> Result<Self, BackendError> {
         let client = Client::of_context(context).await?;
         let cluster = facts(context, &client).await?;
-        for what in lease::collect(&client).await? {
+        let mut left = lease::collect(&client).await?;
+        left.extend(agent::collect(&client, Some(&image)).await?);
+        for what in left {
             tracing::warn!("removed what a killed run left behind: {what}");
         }
         let run = gc::new_run_name();
@@ -75,7 +80,15 @@ impl KubernetesBackend {
             Observers::start_on_node(&run)
                 .map_err(|error| format!("the observers cannot be started: {error}"))
         };
-        Ok(Self { run, client, image, cluster, nodes, observers, lease, _lock: lock })
+        let agents = if nodes.is_empty() { Some(agent::Agents::deploy(&client, &image, &run).await) } else { None };
+        let agents = match agents.transpose() {
+            Ok(agents) => agents,
+            Err(error) => {
+                lease.give_up().await;
+                return Err(error);
+            }
+        };
+        Ok(Self { run, client, image, cluster, nodes, observers, agents, lease, _lock: lock })
     }
 
     /// What the cluster is.
@@ -88,7 +101,11 @@ impl Backend for KubernetesBackend {
     type Running = RunningOnCluster;
 
     fn host(&self) -> HostFacts {
-        local::host(Hierarchy::find().map_or(0, |hierarchy| hierarchy.version.number()))
+        let own = local::host(Hierarchy::find().map_or(0, |hierarchy| hierarchy.version.number()));
+        match self.agents.as_ref().map(agent::Agents::see) {
+            Some((initial_pid_namespace, cgroup_version)) => HostFacts { initial_pid_namespace, cgroup_version, ..own },
+            None => own,
+        }
     }
 
     fn lag_ms(&self) -> u64 {
@@ -109,8 +126,13 @@ impl Backend for KubernetesBackend {
         // Their threads are joined and the trace instance is removed.
         drop(self.observers);
         let left = lease::wait_until_gone(&self.client, &self.run, NAMESPACES_GO).await;
+        let mut left: Vec<String> = left.into_iter().map(|namespace| format!("namespace {namespace}")).collect();
+        // First the lease: of two runs that end together, the later one to look sees nobody else and removes the agents.
         self.lease.give_up().await;
-        left.into_iter().map(|namespace| format!("namespace {namespace}")).collect()
+        if let Some(agents) = self.agents {
+            left.extend(agents.give_up().await);
+        }
+        left
     }
 }
 
@@ -164,5 +186,8 @@ pub(super) fn api_error(what: &str, error: &kube::Error) -> BackendError {
 
 /// Removes what dead runs left on the cluster of a kube context; answers what that was.
 pub async fn collect(context: &str) -> Result<Vec<String>, BackendError> {
-    lease::collect(&Client::of_context(context).await?).await
+    let client = Client::of_context(context).await?;
+    let mut gone = lease::collect(&client).await?;
+    gone.extend(agent::collect(&client, None).await?);
+    Ok(gone)
 }

@@ -96,6 +96,13 @@ impl MemoryCgroups {
         }
     }
 
+    pub(super) fn retell(&self, path: &str) {
+        let table = self.shared.lock();
+        if let Some(watched) = table.by_path.get(path).and_then(|id| table.watched.get(id)) {
+            watched.retell();
+        }
+    }
+
     pub(super) fn latest_usage(&self, path: &str) -> Option<u64> {
         let table = self.shared.lock();
         table.watched.get(table.by_path.get(path)?).map(Watched::usage)
@@ -137,6 +144,7 @@ impl Shared {
     fn run(&self, drain: &Drain) -> io::Result<()> {
         let mut events = Vec::with_capacity(64);
         let (mut tick, mut next) = (0_u64, clock::boot_ns());
+        let mut answered = 0;
         loop {
             let now = clock::boot_ns();
             let wait = next.saturating_sub(now);
@@ -170,6 +178,14 @@ impl Shared {
                 for watched in table.watched.values_mut() {
                     watched.read(now, round);
                 }
+            }
+            // Whoever asks wants to know of all that happened before, whether a round was due or not.
+            if asked > answered {
+                let now = clock::boot_ns();
+                for watched in table.watched.values_mut() {
+                    watched.read(now, Round { processes: true, breakdown: false });
+                }
+                answered = asked;
             }
             drop(table);
             drain.done(asked);

@@ -34,6 +34,15 @@ impl Client {
             .map_err(|error| BackendError::doing(format!("make a client for context {context:?}"), error))
     }
 
+    /// The client of a pod, by its service account.
+    pub(super) fn in_cluster() -> Result<Self, BackendError> {
+        let config = kube::Config::incluster().map_err(|error| {
+            BackendError(format!("this is no pod on a cluster ({error}); an agent is started by `exit137 run`"))
+        })?;
+        let client = kube::Client::try_from(config);
+        client.map(Self).map_err(|error| BackendError::doing("make a client of the cluster", error))
+    }
+
     /// The API server's version.
     pub(super) async fn version(&self) -> kube::Result<k8s_openapi::apimachinery::pkg::version::Info> {
         self.0.apiserver_version().await

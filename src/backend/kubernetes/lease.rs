@@ -15,8 +15,8 @@ use super::client::Client;
 use super::manifest::RUN;
 use crate::backend::BackendError;
 
-/// Where the leases lie.
-const NAMESPACE: &str = "exit137";
+/// Where the leases lie, and the agents.
+pub(super) const NAMESPACE: &str = "exit137";
 /// How long one holds without being renewed.
 const HOLDS_SECONDS: i32 = 40;
 const RENEWED_EVERY: Duration = Duration::from_secs(10);
@@ -32,13 +32,7 @@ pub(super) struct Held {
 impl Held {
     /// Says that this run lives, before it makes anything else.
     pub(super) async fn take(client: &Client, run: &str) -> Result<Self, BackendError> {
-        let namespaces: Api<Namespace> = client.all();
-        let own = Namespace {
-            metadata: ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() },
-            ..Namespace::default()
-        };
-        let applied = namespaces.patch(NAMESPACE, &params(), &Patch::Apply(&own)).await;
-        applied.map_err(|error| api_error("make the namespace of the leases", &error))?;
+        make_namespace(client).await?;
         renew(client, run).await.map_err(|error| api_error("take the run's lease", &error))?;
         let (theirs, name) = (client.clone(), run.to_owned());
         let renewal = tokio::spawn(async move {
@@ -59,6 +53,23 @@ impl Held {
         // One that stays runs out by itself.
         let _ = leases.delete(&self.run, &DeleteParams::default()).await;
     }
+}
+
+/// Makes the namespace of what all runs share, in which agents may be privileged.
+pub(super) async fn make_namespace(client: &Client) -> Result<(), BackendError> {
+    let namespaces: Api<Namespace> = client.all();
+    let privileged = ("pod-security.kubernetes.io/enforce".to_owned(), "privileged".to_owned());
+    let own = Namespace {
+        metadata: ObjectMeta {
+            name: Some(NAMESPACE.to_owned()),
+            labels: Some([privileged].into()),
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    };
+    let applied = namespaces.patch(NAMESPACE, &params(), &Patch::Apply(&own)).await;
+    applied.map_err(|error| api_error(&format!("make the namespace {NAMESPACE}"), &error))?;
+    Ok(())
 }
 
 async fn renew(client: &Client, run: &str) -> kube::Result<()> {
@@ -110,6 +121,14 @@ pub(super) async fn collect(client: &Client) -> Result<Vec<String>, BackendError
         gone.push(format!("namespace {name}"));
     }
     Ok(gone)
+}
+
+/// Whether any run lives.
+pub(super) async fn any_live(client: &Client) -> Result<bool, BackendError> {
+    let leases: Api<Lease> = client.namespaced(NAMESPACE);
+    let leases = leases.list(&ListParams::default()).await;
+    let leases = leases.map_err(|error| api_error("list the runs' leases", &error))?;
+    Ok(leases.items.iter().filter_map(|lease| lease.spec.as_ref()).any(holds))
 }
 
 fn holds(lease: &LeaseSpec) -> bool {

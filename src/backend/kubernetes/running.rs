@@ -13,13 +13,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::agent;
 use super::client::Client;
 use super::manifest::{self, Place};
 use super::node::Finder;
 use super::told::{Begun, Told};
 use super::{KubernetesBackend, api_error};
 use crate::backend::local::{ActionSpec, act, write_limit};
-use crate::backend::{BackendError, Running};
+use crate::backend::{Backend as _, BackendError, Running};
 use crate::evidence::{ActionDone, Fact, Moment, Observation, Source, SourceState, StopReason};
 use crate::observe::Watch;
 use crate::recorder::Recorder;
@@ -49,6 +50,7 @@ pub struct RunningOnCluster {
     recorder: Recorder,
     told: Arc<Told>,
     node: Option<Arc<OnNode>>,
+    agents: Option<Arc<agent::Trial>>,
     watches: Mutex<JoinSet<()>>,
 }
 
@@ -76,12 +78,14 @@ impl RunningOnCluster {
         let node = match (&backend.observers, backend.nodes.is_empty()) {
             (Ok(observers), false) => {
                 let (sender, relayed) = mpsc::unbounded_channel();
-                let relay = Recorder::relay(sender);
-                let watch = observers.watch(relay.clone(), folder.join("samples.csv")).map_err(observing)?;
+                let relay = Recorder::relay(move |observation| sender.send(observation).is_ok());
+                let watch = observers.watch(relay.clone(), &folder.join("samples.csv")).map_err(observing)?;
                 let finder = Finder::start(backend.nodes.clone(), relay, watch.clone()).map_err(observing)?;
                 let relayed = tokio::sync::Mutex::new(relayed);
                 Some(Arc::new(OnNode { finder: Mutex::new(finder), watch, relayed }))
             }
+            // The agents state theirs.
+            _ if backend.agents.is_some() => None,
             (observers, _) => {
                 let why = observers.as_ref().err().map_or("its nodes are not on this host", String::as_str);
                 for of in [Source::Kmsg, Source::Trace, Source::Memcg, Source::Exits] {
@@ -94,13 +98,20 @@ impl RunningOnCluster {
         let namespace = format!("exit137-{}-{trial}", backend.run);
         // A namespace is a DNS label.
         let namespace = namespace.chars().take(63).collect::<String>().trim_end_matches('-').to_owned();
+        let told = Arc::new(Told::new(recorder.clone()));
+        let boot_id = backend.host().boot_id;
+        let begin = |agents: &agent::Agents| {
+            agents.begin(&namespace, Arc::clone(&told), recorder.clone(), folder, &boot_id)
+        };
+        let agents = backend.agents.as_ref().map(begin).transpose().map_err(observing)?.map(Arc::new);
         Ok(Self {
             client: backend.client.clone(),
             place: Place { namespace, run: backend.run.clone(), image: backend.image.clone() },
             pods: scenario.pods.clone(),
-            told: Arc::new(Told::new(recorder.clone())),
+            told,
             recorder,
             node,
+            agents,
             watches: Mutex::default(),
         })
     }
@@ -137,8 +148,13 @@ impl RunningOnCluster {
     fn begin_watches(&self) {
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
         let (pods, told, node) = (self.api(), Arc::clone(&self.told), self.node.clone());
-        let recorder = self.recorder.clone();
-        watches.spawn(async move { watch_pods(pods, &told, node.as_deref(), &recorder).await });
+        let (agents, recorder) = (self.agents.clone(), self.recorder.clone());
+        watches.spawn(async move {
+            watch_pods(pods, &told, node.as_deref(), agents.as_deref(), &recorder).await;
+        });
+        if let Some(agents) = self.agents.clone() {
+            watches.spawn(async move { agents.hear().await });
+        }
         let events = self.client.namespaced(&self.place.namespace);
         let (told, recorder) = (Arc::clone(&self.told), self.recorder.clone());
         watches.spawn(async move { watch_events(events, &told, &recorder).await });
@@ -239,7 +255,8 @@ impl RunningOnCluster {
     async fn let_the_api_tell(&self) {
         let until = Instant::now() + API_LAG;
         // Where nobody watches the nodes, there is no telling what is still to come.
-        while Instant::now() < until && (self.node.is_none() || self.told.waits_for_names()) {
+        let nobody = self.node.is_none() && self.agents.is_none();
+        while Instant::now() < until && (nobody || self.told.waits_for_names()) {
             sleep(Duration::from_millis(50)).await;
         }
         // A kubelet under load sends its events late (`eventRecordQPS`).
@@ -307,6 +324,9 @@ impl Running for RunningOnCluster {
                 self.told.node(observation);
             }
         }
+        if let Some(agents) = &self.agents {
+            agents.finish().await;
+        }
         self.told.finish();
         for of in OF_THE_API {
             self.recorder.now(of, Fact::Source(SourceState::Complete { of }));
@@ -315,14 +335,18 @@ impl Running for RunningOnCluster {
     }
 
     fn latest_usage(&self, cgroup: &str) -> Option<u64> {
-        self.node.as_ref()?.watch.latest_usage(cgroup)
+        match (&self.node, &self.agents) {
+            (Some(node), _) => node.watch.latest_usage(cgroup),
+            (None, agents) => agents.as_ref()?.latest_usage(cgroup),
+        }
     }
 
     fn on_usage(&self, cgroup: &str, bytes: u64) -> oneshot::Receiver<()> {
-        match &self.node {
-            Some(node) => node.watch.on_usage(cgroup, bytes),
+        match (&self.node, &self.agents) {
+            (Some(node), _) => node.watch.on_usage(cgroup, bytes),
+            (None, Some(agents)) => agents.on_usage(cgroup, bytes),
             // Nobody will ever answer.
-            None => oneshot::channel().1,
+            (None, None) => oneshot::channel().1,
         }
     }
 }
@@ -337,13 +361,23 @@ fn params() -> PatchParams {
 }
 
 /// Follows the pods of a namespace. A watch that had to begin anew may have missed something: that is said.
-async fn watch_pods(pods: Api<KubernetesPod>, told: &Told, node: Option<&OnNode>, recorder: &Recorder) {
+async fn watch_pods(
+    pods: Api<KubernetesPod>,
+    told: &Told,
+    node: Option<&OnNode>,
+    agents: Option<&agent::Trial>,
+    recorder: &Recorder,
+) {
     let stream = watcher(pods, watcher::Config::default()).default_backoff();
     pin_mut!(stream);
     let mut gap = Gap::new(Source::Runtime);
     while let Some(event) = stream.next().await {
         match event {
             Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
+                let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+                if let (Some(agents), Some(node_name)) = (agents, node_name) {
+                    agents.pod_is_on(pod.metadata.uid.as_deref().unwrap_or_default(), node_name);
+                }
                 if let (Some(uid), Some(node)) = (told.pod(&pod), node) {
                     node.finder.lock().unwrap_or_else(PoisonError::into_inner).add_pod(&uid);
                 }
