@@ -85,6 +85,9 @@ impl KubernetesBackend {
             Ok(agents) => agents,
             Err(error) => {
                 lease.give_up().await;
+                if let Err(left) = agent::collect(&client, None).await {
+                    tracing::warn!("left behind: {left}");
+                }
                 return Err(error);
             }
         };

@@ -29,7 +29,9 @@ use follow::{Followed, Told};
 pub(super) use trial::Trial;
 
 /// How long agents may take to be ready: an image may have to be pulled.
-const READY: Duration = Duration::from_mins(2);
+const READY: Duration = Duration::from_mins(1);
+/// How long one may look as if it never will be: the kubelet tries again.
+const IN_VAIN: Duration = Duration::from_secs(15);
 
 /// The agents on a cluster's nodes, as one run uses them.
 #[derive(Debug)]
@@ -58,15 +60,8 @@ impl Agents {
         if agents.nodes.is_empty() {
             return Err(BackendError("no node of the cluster is ready and without taints".to_owned()));
         }
-        match agents.wait_until_ready().await {
-            Ok(()) => Ok(agents),
-            Err(error) => {
-                for left in agents.give_up().await {
-                    tracing::warn!("left behind: {left}");
-                }
-                Err(error)
-            }
-        }
+        agents.wait_until_ready().await?;
+        Ok(agents)
     }
 
     fn follow(&mut self, node: &str) {
@@ -77,7 +72,8 @@ impl Agents {
     }
 
     async fn wait_until_ready(&self) -> Result<(), BackendError> {
-        let until = Instant::now() + READY;
+        let began = Instant::now();
+        let mut asked = began;
         loop {
             let silent = |(node, agent): (&String, &Arc<Followed>)| {
                 agent.beat.borrow().is_none().then(|| node.clone())
@@ -86,9 +82,14 @@ impl Agents {
             if waited_for.is_empty() {
                 return Ok(());
             }
-            if Instant::now() >= until {
-                let why = deploy::why_not(&self.client, &self.name, &waited_for).await;
-                return Err(BackendError(format!("no agent is ready within {} s: {why}", READY.as_secs())));
+            let (now, waited) = (Instant::now(), began.elapsed());
+            if waited >= IN_VAIN && now >= asked + Duration::from_secs(2) {
+                asked = now;
+                let (why, in_vain) = deploy::why_not(&self.client, &self.name, &waited_for).await;
+                if in_vain || waited >= READY {
+                    let seconds = waited.as_secs();
+                    return Err(BackendError(format!("no agent is ready after {seconds} s: {why}")));
+                }
             }
             sleep(Duration::from_millis(20)).await;
         }

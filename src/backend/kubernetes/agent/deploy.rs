@@ -166,20 +166,23 @@ fn may_run_pods(node: &Node) -> bool {
     ready && !tainted && spec.unschedulable != Some(true) && os.is_none_or(|os| os == "linux")
 }
 
-/// Why the agents of these nodes are not ready, in the API's own words, and what to do.
-pub(super) async fn why_not(client: &Client, name: &str, waited_for: &BTreeSet<String>) -> String {
+/// Why the agents of these nodes are not ready, in the API's own words, and what to do; and whether one never will be.
+pub(super) async fn why_not(client: &Client, name: &str, waited_for: &BTreeSet<String>) -> (String, bool) {
     let pods = pods(client, name).await.unwrap_or_default();
     let by_node: BTreeMap<&str, &Pod> =
         pods.iter().filter_map(|pod| Some((pod.spec.as_ref()?.node_name.as_deref()?, pod))).collect();
     let refused = refusal(client, name).await;
     let why = |node: &String| {
-        let why = match by_node.get(node.as_str()) {
-            Some(pod) => of_pod(pod),
-            None => refused.clone().unwrap_or_else(|| "no pod was made there; is the node tainted?".to_owned()),
+        let (why, in_vain) = match (by_node.get(node.as_str()), &refused) {
+            (Some(pod), _) => of_pod(pod),
+            (None, Some(refused)) => (refused.clone(), true),
+            (None, None) => ("no pod was made there; is the node tainted?".to_owned(), false),
         };
-        format!("node {node}: {why}")
+        (format!("node {node}: {why}"), in_vain)
     };
-    waited_for.iter().map(why).collect::<Vec<_>>().join("; ")
+    let all: Vec<(String, bool)> = waited_for.iter().map(why).collect();
+    let text: Vec<&str> = all.iter().map(|(why, _)| why.as_str()).collect();
+    (text.join("; "), all.iter().any(|(_, in_vain)| *in_vain))
 }
 
 /// What an admission, a quota for example, has against the pods.
@@ -191,30 +194,33 @@ async fn refusal(client: &Client, name: &str) -> Option<String> {
     failed.and_then(|event| event.message)
 }
 
-fn of_pod(pod: &Pod) -> String {
-    let Some(status) = &pod.status else { return "its pod has no status yet".to_owned() };
-    let states = status.container_statuses.iter().flatten().filter_map(|container| container.state.as_ref());
-    for state in states {
-        if let Some(waiting) = &state.waiting {
-            let reason = waiting.reason.clone().unwrap_or_default();
-            let hint = if reason.contains("Image") {
-                "; can the node pull --image? (`exit137 image` writes it, `exit137 cluster load` loads it into kind)"
-            } else if reason == "CrashLoopBackOff" {
-                "; its log says why (kubectl -n exit137 logs)"
-            } else {
-                ""
-            };
-            let message = waiting.message.clone().map(|message| format!(": {message}")).unwrap_or_default();
-            return format!("{reason}{message}{hint}");
-        }
-        if let Some(terminated) = &state.terminated {
-            return format!("it ended with exit code {}; its log says why (kubectl -n exit137 logs)", terminated.exit_code);
-        }
-        if state.running.is_some() {
-            return "it runs, but says nothing; may it list and watch pods, and may this context read its log (pods/log)?"
-                .to_owned();
-        }
+/// What keeps a pod's container from running, and whether it does so for good.
+fn of_pod(pod: &Pod) -> (String, bool) {
+    let status = pod.status.clone().unwrap_or_default();
+    let state = status.container_statuses.iter().flatten().find_map(|container| container.state.as_ref());
+    if let Some(waiting) = state.and_then(|state| state.waiting.as_ref()) {
+        let reason = waiting.reason.clone().unwrap_or_default();
+        let hint = if reason.contains("Image") {
+            "; can the node pull it? (`exit137 image` writes it, `exit137 cluster load` loads it into kind)"
+        } else if reason == "CrashLoopBackOff" {
+            "; its log says why (kubectl -n exit137 logs)"
+        } else {
+            ""
+        };
+        let in_vain = !matches!(reason.as_str(), "ContainerCreating" | "PodInitializing" | "");
+        let message = waiting.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+        return (format!("{reason}{message}{hint}"), in_vain);
+    }
+    if let Some(terminated) = state.and_then(|state| state.terminated.as_ref()) {
+        let code = terminated.exit_code;
+        let why = format!("it ended with exit code {code}; its log says why (kubectl -n exit137 logs)");
+        return (why, true);
+    }
+    if state.is_some_and(|state| state.running.is_some()) {
+        let why = "it runs, but says nothing; may it list and watch pods, and may this context read pods/log?";
+        return (why.to_owned(), false);
     }
     let unmet = status.conditions.iter().flatten().find(|condition| condition.status == "False");
-    unmet.and_then(|unmet| unmet.message.clone()).unwrap_or_else(|| "its pod has not begun".to_owned())
+    let why = unmet.and_then(|unmet| unmet.message.clone());
+    (why.unwrap_or_else(|| "its pod has not begun".to_owned()), false)
 }

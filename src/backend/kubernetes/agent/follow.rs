@@ -74,10 +74,13 @@ impl Followed {
 
     /// Follows for as long as it is let.
     pub(super) async fn follow(&self, client: Client, name: String) {
-        let mut place = Place::default();
+        let (mut place, mut said) = (Place::default(), String::new());
         loop {
-            if let Err(why) = self.read(&client, &name, &mut place).await {
-                tracing::info!(node = %self.node, %why, "an agent's log broke off and is asked for again");
+            if let Err(why) = self.read(&client, &name, &mut place).await
+                && why != said
+            {
+                tracing::info!(node = %self.node, %why, "an agent's log is asked for again");
+                said = why;
             }
             sleep(PAUSE).await;
         }
@@ -102,7 +105,8 @@ impl Followed {
         let pod = pod.metadata.name.unwrap_or_default();
         let asked = api.log_stream(&pod, &params);
         let log = timeout(SILENCE, asked).await.map_err(|_| "the API server does not answer")?;
-        let mut lines = log.map_err(|error| error.to_string())?.lines();
+        let message = |error| if let kube::Error::Api(status) = error { status.message } else { error.to_string() };
+        let mut lines = log.map_err(message)?.lines();
         loop {
             match timeout(SILENCE, lines.next()).await {
                 Ok(Some(Ok(line))) => {

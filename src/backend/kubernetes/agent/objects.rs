@@ -92,9 +92,7 @@ pub(super) fn daemon_set(name: &str, image: &str, run: &str) -> Value {
                         ],
                         "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"memory": "96Mi"}},
                         "securityContext": {"privileged": true, "readOnlyRootFilesystem": true},
-                        "volumeMounts": [
-                            {"name": "cgroup", "mountPath": MOUNT, "mountPropagation": "HostToContainer"},
-                        ],
+                        "volumeMounts": [{"name": "cgroup", "mountPath": MOUNT}],
                     }],
                     "volumes": [{"name": "cgroup", "hostPath": {"path": "/sys/fs/cgroup", "type": "Directory"}}],
                 },
