@@ -21,8 +21,8 @@ use crate::clock;
 use crate::evidence::{CgroupOwner, ContainerRef, Fact, Moment, Source, SourceState};
 use crate::recorder::Recorder;
 use hub::{Hub, Subscriber};
-pub use samples::{Relay, SampleFile};
 use samples::Samples;
+pub use samples::{Relay, SampleFile};
 
 /// The host's observers. Dropping them stops them and removes what they made (the trace instance).
 #[derive(Debug)]
@@ -154,7 +154,8 @@ impl Watch {
         let trace = observers.trace.as_ref().is_ok_and(|trace| !trace.drain());
         let memcg = !observers.memcg.drain();
         let exits = matches!(&observers.exits, Some(Ok(exits)) if !exits.drain());
-        let silent = [(Source::Kmsg, kmsg), (Source::Trace, trace), (Source::Memcg, memcg), (Source::Exits, exits)];
+        let silent =
+            [(Source::Kmsg, kmsg), (Source::Trace, trace), (Source::Memcg, memcg), (Source::Exits, exits)];
         silent.into_iter().filter(|(_, silent)| *silent).map(|(source, _)| source).collect()
     }
 

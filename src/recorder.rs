@@ -79,7 +79,10 @@ impl Recorder {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("file", &self.file).field("sequence", &self.sequence).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("file", &self.file)
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
     }
 }
 

@@ -37,7 +37,8 @@ fn beat(epoch: &str, next: u64, until: u64) -> String {
 
 /// Reads the lines as a follower gets them: broken off at each cut, in the middle of a line, and begun again so many lines before.
 fn delivered(lines: &[String], cuts: &[(Index, usize)]) -> Vec<String> {
-    let mut places: Vec<(usize, usize)> = cuts.iter().map(|(at, back)| (at.index(lines.len()), *back)).collect();
+    let mut places: Vec<(usize, usize)> =
+        cuts.iter().map(|(at, back)| (at.index(lines.len()), *back)).collect();
     places.sort_unstable();
     let (mut from, mut pieces) = (0, Vec::new());
     for (at, back) in places {

@@ -73,15 +73,19 @@ impl KubernetesBackend {
         let lock = RunLock::take(&run, 0).map_err(|error| {
             BackendError::doing(format!("lock {}", local::lock::directory().join(&run).display()), error)
         })?;
-        let lease = lease::Held::take(&client, &run).await?;
+        let agents = nodes.is_empty().then(|| agent::name(&image));
+        let lease = lease::Held::take(&client, &run, agents.as_deref()).await?;
         let observers = if nodes.is_empty() {
             Err("the nodes are not on this host, or exit137 does not run as root".to_owned())
         } else {
             Observers::start_on_node(&run)
                 .map_err(|error| format!("the observers cannot be started: {error}"))
         };
-        let agents = if nodes.is_empty() { Some(agent::Agents::deploy(&client, &image, &run).await) } else { None };
-        let agents = match agents.transpose() {
+        let deployed = match agents {
+            Some(_) => agent::Agents::deploy(&client, &image, &run).await.map(Some),
+            None => Ok(None),
+        };
+        let agents = match deployed {
             Ok(agents) => agents,
             Err(error) => {
                 lease.give_up().await;
@@ -106,7 +110,9 @@ impl Backend for KubernetesBackend {
     fn host(&self) -> HostFacts {
         let own = local::host(Hierarchy::find().map_or(0, |hierarchy| hierarchy.version.number()));
         match self.agents.as_ref().map(agent::Agents::see) {
-            Some((initial_pid_namespace, cgroup_version)) => HostFacts { initial_pid_namespace, cgroup_version, ..own },
+            Some((initial_pid_namespace, cgroup_version)) => {
+                HostFacts { initial_pid_namespace, cgroup_version, ..own }
+            }
             None => own,
         }
     }
@@ -129,7 +135,8 @@ impl Backend for KubernetesBackend {
         // Their threads are joined and the trace instance is removed.
         drop(self.observers);
         let left = lease::wait_until_gone(&self.client, &self.run, NAMESPACES_GO).await;
-        let mut left: Vec<String> = left.into_iter().map(|namespace| format!("namespace {namespace}")).collect();
+        let mut left: Vec<String> =
+            left.into_iter().map(|namespace| format!("namespace {namespace}")).collect();
         // First the lease: of two runs that end together, the later one to look sees nobody else and removes the agents.
         self.lease.give_up().await;
         if let Some(agents) = self.agents {

@@ -183,7 +183,12 @@ mod tests {
             News::Lost { facts, since } => format!("lost {facts} since {since}"),
             News::Restarted { since } => format!("restarted since {since}"),
         };
-        lines.iter().filter_map(|line| Line::read(line)).flat_map(|line| stream.take(line)).map(tell).collect()
+        lines
+            .iter()
+            .filter_map(|line| Line::read(line))
+            .flat_map(|line| stream.take(line))
+            .map(tell)
+            .collect()
     }
 
     #[test]

@@ -54,12 +54,7 @@ impl Hub {
 
 impl Subscriber {
     pub(super) fn new(recorder: Recorder, samples: Samples) -> Self {
-        Self {
-            recorder,
-            processes: Mutex::default(),
-            mains: Mutex::default(),
-            samples: Mutex::new(samples),
-        }
+        Self { recorder, processes: Mutex::default(), mains: Mutex::default(), samples: Mutex::new(samples) }
     }
 
     /// This process is a container's; answers whether that is news.

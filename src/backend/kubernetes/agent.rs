@@ -26,6 +26,7 @@ use super::{lease, told};
 use crate::backend::BackendError;
 use crate::recorder::Recorder;
 use follow::{Followed, Told};
+pub(super) use objects::{AGENT, name};
 pub(super) use trial::Trial;
 
 /// How long agents may take to be ready: an image may have to be pulled.
@@ -49,7 +50,7 @@ impl Agents {
         deploy::apply(client, image, run).await?;
         let mut agents = Self {
             client: client.clone(),
-            name: objects::name(image),
+            name: name(image),
             nodes: BTreeMap::new(),
             listeners: Arc::default(),
             following: JoinSet::new(),
@@ -129,7 +130,7 @@ impl Agents {
 
 /// Removes the agents that no live run uses, but those of an image; answers what was removed.
 pub(super) async fn collect(client: &Client, but: Option<&str>) -> Result<Vec<String>, BackendError> {
-    deploy::collect(client, but.map(objects::name).as_deref()).await
+    deploy::collect(client, but.map(name).as_deref()).await
 }
 
 /// Puts agents on the cluster of a kube context that stay there, so that a run has only to listen.

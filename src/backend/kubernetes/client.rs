@@ -37,7 +37,9 @@ impl Client {
     /// The client of a pod, by its service account.
     pub(super) fn in_cluster() -> Result<Self, BackendError> {
         let config = kube::Config::incluster().map_err(|error| {
-            BackendError(format!("this is no pod on a cluster ({error}); an agent is started by `exit137 run`"))
+            BackendError(format!(
+                "this is no pod on a cluster ({error}); an agent is started by `exit137 run`"
+            ))
         })?;
         let client = kube::Client::try_from(config);
         client.map(Self).map_err(|error| BackendError::doing("make a client of the cluster", error))

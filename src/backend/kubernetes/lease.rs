@@ -10,6 +10,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::agent::AGENT;
 use super::api_error;
 use super::client::Client;
 use super::manifest::RUN;
@@ -30,15 +31,15 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Says that this run lives, before it makes anything else.
-    pub(super) async fn take(client: &Client, run: &str) -> Result<Self, BackendError> {
+    /// Says that this run lives, before it makes anything else, and which agents it uses.
+    pub(super) async fn take(client: &Client, run: &str, agents: Option<&str>) -> Result<Self, BackendError> {
         make_namespace(client).await?;
-        renew(client, run).await.map_err(|error| api_error("take the run's lease", &error))?;
-        let (theirs, name) = (client.clone(), run.to_owned());
+        renew(client, run, agents).await.map_err(|error| api_error("take the run's lease", &error))?;
+        let (theirs, name, agents) = (client.clone(), run.to_owned(), agents.map(str::to_owned));
         let renewal = tokio::spawn(async move {
             loop {
                 sleep(RENEWED_EVERY).await;
-                if let Err(error) = renew(&theirs, &name).await {
+                if let Err(error) = renew(&theirs, &name, agents.as_deref()).await {
                     tracing::warn!(%error, "the run's lease could not be renewed");
                 }
             }
@@ -72,10 +73,14 @@ pub(super) async fn make_namespace(client: &Client) -> Result<(), BackendError> 
     Ok(())
 }
 
-async fn renew(client: &Client, run: &str) -> kube::Result<()> {
+async fn renew(client: &Client, run: &str, agents: Option<&str>) -> kube::Result<()> {
     let leases: Api<Lease> = client.namespaced(NAMESPACE);
     let lease = Lease {
-        metadata: ObjectMeta { name: Some(run.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(run.to_owned()),
+            labels: agents.map(|agents| [(AGENT.to_owned(), agents.to_owned())].into()),
+            ..ObjectMeta::default()
+        },
         spec: Some(LeaseSpec {
             holder_identity: Some(run.to_owned()),
             lease_duration_seconds: Some(HOLDS_SECONDS),
@@ -123,10 +128,10 @@ pub(super) async fn collect(client: &Client) -> Result<Vec<String>, BackendError
     Ok(gone)
 }
 
-/// Whether any run lives.
-pub(super) async fn any_live(client: &Client) -> Result<bool, BackendError> {
+/// Whether a run lives that uses these agents.
+pub(super) async fn any_uses(client: &Client, agents: &str) -> Result<bool, BackendError> {
     let leases: Api<Lease> = client.namespaced(NAMESPACE);
-    let leases = leases.list(&ListParams::default()).await;
+    let leases = leases.list(&ListParams::default().labels(&format!("{AGENT}={agents}"))).await;
     let leases = leases.map_err(|error| api_error("list the runs' leases", &error))?;
     Ok(leases.items.iter().filter_map(|lease| lease.spec.as_ref()).any(holds))
 }

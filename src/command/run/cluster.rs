@@ -7,7 +7,7 @@ use crate::backend::local::cgroup::Hierarchy;
 use crate::cli;
 use crate::command::cluster::{context, ensure};
 use crate::evidence::ClusterFacts;
-use crate::scenario::{PodKind, Program, Requirement, Role, Scenario, Volume, VolumeKind};
+use crate::scenario::{Act, PodKind, Program, Requirement, Role, Scenario, Volume, VolumeKind};
 
 /// Finds or makes the cluster, sees to it that it has our image, and makes what the run needs there.
 pub(super) async fn prepare(args: &cli::Run) -> Result<KubernetesBackend, String> {
@@ -47,7 +47,21 @@ pub(super) fn lack(scenario: &Scenario, on: cli::Backend) -> Option<String> {
         }
         Requirement::Cluster | Requirement::Root => None,
     });
-    required.or_else(|| not_there_yet(scenario))
+    required.or_else(|| not_there_yet(scenario)).or_else(|| no_hand(scenario, on))
+}
+
+/// What is done to a node's processes and cgroups is done from its host. An agent only looks.
+fn no_hand(scenario: &Scenario, on: cli::Backend) -> Option<String> {
+    if on == cli::Backend::Kind && rustix::process::geteuid().is_root() {
+        return None;
+    }
+    scenario.actions.iter().find_map(|action| match &action.act {
+        Act::Delete { .. } => None,
+        Act::Kill { .. } | Act::SetLimit { .. } => Some(format!(
+            "cannot {} there: that takes root on the nodes' own host (--on kind, as root), and an agent only looks",
+            action.act
+        )),
+    })
 }
 
 /// What a scenario asks for that this version of Kubernetes does not know.

@@ -72,7 +72,7 @@ pub(super) async fn collect(client: &Client, but: Option<&str>) -> Result<Vec<St
     Ok(gone)
 }
 
-/// Removes agents unless they are to stay or a run lives; answers whether they are removed.
+/// Removes agents unless they are to stay or a live run uses them; answers whether they are removed.
 ///
 /// A run takes its lease and then marks the agents as used. So whoever marked them after they were read here makes the removal
 /// fail, and of whoever marked them before, the lease is seen.
@@ -83,7 +83,7 @@ pub(super) async fn remove_unused(client: &Client, name: &str) -> Result<bool, B
     for _ in 0..10 {
         let Some(set) = sets.get_opt(name).await.map_err(doing)? else { return Ok(false) };
         let stays = set.metadata.labels.is_some_and(|labels| labels.contains_key(STAYS));
-        if stays || lease::any_live(client).await? {
+        if stays || lease::any_uses(client, name).await? {
             return Ok(false);
         }
         let only = Preconditions { resource_version: set.metadata.resource_version, uid: set.metadata.uid };
@@ -161,7 +161,8 @@ fn may_run_pods(node: &Node) -> bool {
     let keeps_off = |effect: &str| effect == "NoSchedule" || effect == "NoExecute";
     let tainted = spec.taints.iter().flatten().any(|taint| keeps_off(&taint.effect));
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let ready =
+        conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let os = node.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/os"));
     ready && !tainted && spec.unschedulable != Some(true) && os.is_none_or(|os| os == "linux")
 }
@@ -217,7 +218,8 @@ fn of_pod(pod: &Pod) -> (String, bool) {
         return (why, true);
     }
     if state.is_some_and(|state| state.running.is_some()) {
-        let why = "it runs, but says nothing; may it list and watch pods, and may this context read pods/log?";
+        let why =
+            "it runs, but says nothing; may it list and watch pods, and may this context read pods/log?";
         return (why.to_owned(), false);
     }
     let unmet = status.conditions.iter().flatten().find(|condition| condition.status == "False");

@@ -105,7 +105,8 @@ impl Followed {
         let pod = pod.metadata.name.unwrap_or_default();
         let asked = api.log_stream(&pod, &params);
         let log = timeout(SILENCE, asked).await.map_err(|_| "the API server does not answer")?;
-        let message = |error| if let kube::Error::Api(status) = error { status.message } else { error.to_string() };
+        let message =
+            |error| if let kube::Error::Api(status) = error { status.message } else { error.to_string() };
         let mut lines = log.map_err(message)?.lines();
         loop {
             match timeout(SILENCE, lines.next()).await {

@@ -7,7 +7,7 @@ use super::view::MOUNT;
 use crate::backend::kubernetes::lease::NAMESPACE;
 
 /// The agents of an image: the label that its objects bear, and their name.
-pub(super) const AGENT: &str = "exit137.dev/agent";
+pub(in crate::backend::kubernetes) const AGENT: &str = "exit137.dev/agent";
 /// That `exit137 cluster up` made it: no run removes it.
 pub(super) const STAYS: &str = "exit137.dev/stays";
 /// Which run used it last: whoever looked before that must not remove it.
@@ -16,7 +16,7 @@ pub(super) const USED_BY: &str = "exit137.dev/used-by";
 pub(super) const CONTAINER: &str = "agent";
 
 /// What an image's agents are called: two versions do not disturb each other.
-pub(super) fn name(image: &str) -> String {
+pub(in crate::backend::kubernetes) fn name(image: &str) -> String {
     let digest = Sha256::digest(image.as_bytes());
     digest.iter().take(5).fold("agent-".to_owned(), |name, byte| name + &format!("{byte:02x}"))
 }
@@ -117,7 +117,10 @@ mod tests {
         let role: ClusterRole = serde_json::from_value(role(&name)).unwrap();
         let rules = role.rules.unwrap();
         assert_eq!(rules.len(), 1);
-        assert_eq!((rules[0].verbs.join(" "), rules[0].resources.clone()), ("list watch".into(), Some(vec!["pods".into()])));
+        assert_eq!(
+            (rules[0].verbs.join(" "), rules[0].resources.clone()),
+            ("list watch".into(), Some(vec!["pods".into()]))
+        );
     }
 
     #[test]

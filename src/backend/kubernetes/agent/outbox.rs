@@ -224,7 +224,9 @@ mod tests {
         outbox.beat(&Beat::default(), &[]);
         let lines = written(&outbox);
         let samples = lines.iter().filter(|line| matches!(line, Line::Sample(_))).count();
-        let dropped = lines.iter().find_map(|line| if let Line::Beat(beat) = line { Some(beat.dropped_samples) } else { None });
+        let dropped = lines
+            .iter()
+            .find_map(|line| if let Line::Beat(beat) = line { Some(beat.dropped_samples) } else { None });
         assert_eq!(u64::try_from(samples).unwrap() + dropped.unwrap(), 100_000);
         assert!(samples < 6000);
     }

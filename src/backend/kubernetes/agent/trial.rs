@@ -177,7 +177,8 @@ impl Trial {
     pub(in crate::backend::kubernetes) async fn finish(&self) {
         let mark = clock::boot_ns();
         let nodes: BTreeSet<String> = self.lock().pods.values().cloned().collect();
-        for (node, agent) in self.agents.iter().filter(|(node, _)| nodes.is_empty() || nodes.contains(*node)) {
+        for (node, agent) in self.agents.iter().filter(|(node, _)| nodes.is_empty() || nodes.contains(*node))
+        {
             let place = self.lock().places.get(node).cloned();
             let Some(place) = place else { continue };
             let mut beat = agent.beat.subscribe();
@@ -218,7 +219,8 @@ impl Trial {
         let since = agent.beat.borrow().as_ref().map_or(0, |beat| state.ns(node, beat.until));
         self.gap(&state, Moment::between(since, clock::boot_ns()), 1);
         for of in SOURCES {
-            let reason = format!("the agent on node {node} does not answer; see `kubectl -n exit137 get pods`");
+            let reason =
+                format!("the agent on node {node} does not answer; see `kubectl -n exit137 get pods`");
             state.lost.insert(of, reason);
         }
     }
@@ -378,7 +380,8 @@ impl State {
         }
         self.usage.insert(sample.cgroup.clone(), sample.usage);
         if let Some(waiting) = self.waiting.get_mut(&sample.cgroup) {
-            let (reached, still) = std::mem::take(waiting).into_iter().partition(|(bytes, _)| sample.usage >= *bytes);
+            let (reached, still) =
+                std::mem::take(waiting).into_iter().partition(|(bytes, _)| sample.usage >= *bytes);
             *waiting = still;
             for (_, sender) in Vec::<(u64, oneshot::Sender<()>)>::from(reached) {
                 // Whoever waited may have gone.

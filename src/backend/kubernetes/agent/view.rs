@@ -23,7 +23,9 @@ pub(super) fn find(name: &str) -> Result<View, BackendError> {
         .map_err(|error| BackendError::doing("read /proc/self/mountinfo", error))?;
     let found = memory_mount(&mounts, Path::new(MOUNT));
     let (mount, version, root) = found.ok_or_else(|| {
-        BackendError(format!("no memory cgroup is mounted below {MOUNT}; is the node's /sys/fs/cgroup mounted there?"))
+        BackendError(format!(
+            "no memory cgroup is mounted below {MOUNT}; is the node's /sys/fs/cgroup mounted there?"
+        ))
     })?;
     let above = match version {
         // Where a cgroup namespace hides what is above, the mount's root begins with /.. (kernfs_path_from_node).
