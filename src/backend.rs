@@ -47,6 +47,11 @@ pub trait Backend: Debug + Send + Sync + 'static {
         folder: &Path,
     ) -> Result<Self::Running, BackendError>;
 
+    /// A trial, in this folder and begun at this Unix time, was judged: keeps what a person would ask for where it did not pass.
+    fn judged(&self, _trial: &Path, _passed: bool, _began_unix_ns: u64) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
     /// Removes everything that is left of the run; answers what could not be.
     fn tear_down(self) -> impl Future<Output = Vec<String>> + Send;
 }

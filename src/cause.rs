@@ -76,6 +76,10 @@ pub enum Detail {
     Delete,
     /// `grace-period`: an eviction through the API, as `kubectl drain` asks for.
     Drain,
+    /// `grace-period`: its Deployment replaced the pod by one of another revision.
+    Rollout,
+    /// `grace-period`: its ReplicaSet was to have fewer pods.
+    ScaleDown,
     /// `grace-period`: a taint made the pod leave.
     Taint,
     /// `kernel-kill`: the hard `RLIMIT_CPU` was reached.
@@ -161,7 +165,9 @@ impl Cause {
                 Detail::Numa,
             ],
             Self::ChildOom => &[Detail::Hidden, Detail::Propagated, Detail::ContainerStopped],
-            Self::GracePeriod => &[Detail::Delete, Detail::Drain, Detail::Taint],
+            Self::GracePeriod => {
+                &[Detail::Delete, Detail::Drain, Detail::Rollout, Detail::ScaleDown, Detail::Taint]
+            }
             Self::KernelKill => &[Detail::RlimitCpu, Detail::PidNamespace, Detail::Seccomp],
             Self::ContainerOom
             | Self::PodOom
@@ -205,6 +211,8 @@ impl Detail {
             Self::ContainerStopped => "container-stopped",
             Self::Delete => "delete",
             Self::Drain => "drain",
+            Self::Rollout => "rollout",
+            Self::ScaleDown => "scale-down",
             Self::Taint => "taint",
             Self::RlimitCpu => "rlimit-cpu",
             Self::PidNamespace => "pid-namespace",

@@ -1,11 +1,11 @@
 //! What a current Kubernetes (1.36) really said for induced causes, read by the evidence's readers.
-#![expect(clippy::unwrap_used, reason = "a test's helper may fail it")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helper may fail it")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "two kinds of facts are asked for among many")]
 
 use std::fs;
 use std::path::Path;
 
-use exit137::evidence::kubernetes::{PodReader, WallOffset, container_ids};
+use exit137::evidence::kubernetes::{Controllers, PodReader, WallOffset, container_ids};
 use exit137::evidence::{Fact, Moment, StopReason};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::Value;
@@ -118,4 +118,99 @@ fn who_decided_is_told() {
     for sample in ["container-oom", "exit-137", "external-kill", "child-oom-propagated"] {
         assert_eq!(decisions(&facts(sample)), Vec::<StopReason>::new(), "{sample}");
     }
+}
+
+/// What a pod's object says of its one container.
+fn pod(status: &Value) -> Pod {
+    let spec = serde_json::json!({"containers": [{"name": "app"}], "nodeName": "node"});
+    serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "web", "uid": "u"}, "spec": spec, "status": {"containerStatuses": [status]}
+    }))
+    .unwrap()
+}
+
+#[test]
+fn an_end_that_the_kubelet_makes_up_is_that_of_the_run_that_was_lost() {
+    let status = |restarts: u32, state: Value, last: Value| {
+        pod(
+            &serde_json::json!({"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": restarts, "state": state, "lastState": last}),
+        )
+    };
+    let none = || serde_json::json!({});
+    let running = status(0, serde_json::json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}), none());
+    let waiting = || serde_json::json!({"waiting": {"reason": "ContainerCreating"}});
+    let unknown = || serde_json::json!({"terminated": {"reason": "ContainerStatusUnknown", "exitCode": 137, "startedAt": null, "finishedAt": null}});
+    // The restart is counted before it happens, or where the pod is deleted it is not.
+    for lost in [
+        status(1, waiting(), unknown()),
+        status(0, waiting(), unknown()),
+        status(1, unknown(), none()),
+        status(0, unknown(), none()),
+    ] {
+        let (wall, received) = (WallOffset { unix_minus_boot_ns: 0 }, Moment::exactly(u64::MAX / 2));
+        let mut reader = PodReader::new("web");
+        let _ = reader.object(&running, received, &wall);
+        let said = reader.object(&lost, received, &wall);
+        let ended = said.iter().find_map(|said| match &said.fact {
+            Fact::Ended(ended) => Some((ended.container.instance, ended.invented.is_some(), said.moment)),
+            _ => None,
+        });
+        let (instance, invented, moment) = ended.unwrap();
+        assert!(invented && instance == 0, "run {instance}: {lost:?}");
+        assert_eq!(moment, Moment::between(0, u64::MAX / 2), "when it ended is not known");
+    }
+}
+
+/// What a ReplicaSet's or a Deployment's events say of why a pod of the revision `old` is deleted.
+fn why(words: &[(&str, &str, &str)]) -> Vec<StopReason> {
+    let (wall, received) = (WallOffset { unix_minus_boot_ns: 0 }, Moment::exactly(u64::MAX / 2));
+    let mut controllers = Controllers::default();
+    for revision in ["old", "new"] {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {
+            "name": format!("web-{revision}-x"), "labels": {"pod-template-hash": revision},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("web-{revision}"), "uid": "u", "controller": true}],
+        }}))
+        .unwrap();
+        controllers.pod(revision, &pod, &wall);
+    }
+    let mut reasons = Vec::new();
+    for (second, (kind, reason, message)) in words.iter().enumerate() {
+        let name = if *kind == "Deployment" { "web" } else { "web-old" };
+        let event: Event = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": format!("web.{:016x}", (second + 1) * 2_000_000_000)},
+            "involvedObject": {"kind": kind, "name": name}, "reason": reason, "message": message,
+        }))
+        .unwrap();
+        for said in controllers.event(&event, received, &wall) {
+            let Fact::PodStopping(stop) = said.fact else { panic!("{:?}", said.fact) };
+            assert_eq!(stop.pod, "old");
+            reasons.push(stop.reason);
+        }
+    }
+    reasons
+}
+
+#[test]
+fn a_rollout_and_a_scale_down_are_told_apart_by_whether_another_revision_grew() {
+    let scaled = |words| ("Deployment", "ScalingReplicaSet", words);
+    let deleted = ("ReplicaSet", "SuccessfulDelete", "Deleted pod: web-old-x");
+    let begun = scaled("Scaled up replica set web-old to 2");
+    let grew = scaled("Scaled up replica set web-new to 1 from 0");
+    let less = scaled("Scaled down replica set web-old to 1");
+    let all_gone = scaled("(combined from similar events): Scaled down replica set web-old from 1 to 0");
+
+    assert_eq!(why(&[begun, grew, less, deleted]), [StopReason::Rollout]);
+    assert_eq!(why(&[begun, less, deleted]), [StopReason::ScaleDown]);
+    // Rolled back, and then made smaller.
+    let back = scaled("Scaled up replica set web-old to 2 from 0");
+    assert_eq!(why(&[begun, grew, back, less, deleted]), [StopReason::ScaleDown]);
+    // `strategy: Recreate` deletes first; only what follows says that it was a rollout.
+    assert_eq!(why(&[begun, all_gone, deleted, grew]), [StopReason::Rollout]);
+    assert_eq!(why(&[begun, all_gone, deleted]), []);
+    // The Deployment's events were lost, or nobody but the garbage collector deleted it.
+    assert_eq!(why(&[deleted]), []);
+    assert_eq!(why(&[begun, grew]), []);
+    let combined =
+        ("ReplicaSet", "SuccessfulDelete", "(combined from similar events): Deleted pod: web-old-x");
+    assert_eq!(why(&[begun, grew, combined, combined]), [StopReason::Rollout]);
 }

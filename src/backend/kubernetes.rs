@@ -1,15 +1,21 @@
 //! Pods on a cluster: kind, or any other by its kube context. `docs/adr/0004-the-cluster-backend.md` says who sees what.
 
 pub mod agent;
+mod artifacts;
 mod client;
 pub mod image;
 pub mod kind;
 mod lease;
+mod leftovers;
+mod logs;
 pub mod manifest;
 mod names;
 mod node;
+mod rights;
 mod running;
+mod scheduling;
 mod told;
+mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,12 +32,10 @@ use crate::evidence::{ClusterFacts, HostFacts, NodeFacts};
 use crate::observe::Observers;
 use crate::recorder::Recorder;
 use crate::scenario::Scenario;
-use client::Client;
+use client::{Client, PATIENT, persist};
+pub use leftovers::Collected;
 pub use node::LocalNode;
 pub use running::RunningOnCluster;
-
-/// How long namespaces may take to go.
-const NAMESPACES_GO: Duration = Duration::from_mins(1);
 
 /// The kubelet looks at its containers once a second and then writes to the API; on a busy node that takes seconds.
 const LAG_MS: u64 = 10_000;
@@ -58,10 +62,14 @@ impl KubernetesBackend {
     pub async fn prepare(context: &str, image: String, nodes: Vec<LocalNode>) -> Result<Self, BackendError> {
         let client = Client::of_context(context).await?;
         let cluster = facts(context, &client).await?;
-        let mut left = lease::collect(&client).await?;
-        left.extend(agent::collect(&client, Some(&image)).await?);
-        for what in left {
+        rights::check(context, &client, nodes.is_empty()).await?;
+        let mut collected = leftovers::collect(&client).await?;
+        collected.gone.extend(agent::collect(&client, Some(&image)).await?);
+        for what in collected.gone {
             tracing::warn!("removed what a killed run left behind: {what}");
+        }
+        for what in collected.stuck {
+            tracing::warn!("a killed run's leftovers do not go: {what}");
         }
         let run = gc::new_run_name();
         // What the observers make on this host is removed by the next start on it, unless this run is alive.
@@ -131,12 +139,19 @@ impl Backend for KubernetesBackend {
         RunningOnCluster::new(self, scenario, trial, recorder, folder)
     }
 
+    async fn judged(&self, trial: &Path, passed: bool, began_unix_ns: u64) {
+        if passed {
+            artifacts::drop_all(trial);
+        } else {
+            let engine = self.cluster.context.starts_with("kind-").then(kind::engine);
+            artifacts::gather_nodes(trial, &self.client, engine.as_deref(), began_unix_ns).await;
+        }
+    }
+
     async fn tear_down(self) -> Vec<String> {
         // Their threads are joined and the trace instance is removed.
         drop(self.observers);
-        let left = lease::wait_until_gone(&self.client, &self.run, NAMESPACES_GO).await;
-        let mut left: Vec<String> =
-            left.into_iter().map(|namespace| format!("namespace {namespace}")).collect();
+        let mut left = leftovers::wait_until_gone(&self.client, &self.run, leftovers::NAMESPACES_GO).await;
         // First the lease: of two runs that end together, the later one to look sees nobody else and removes the agents.
         self.lease.give_up().await;
         if let Some(agents) = self.agents {
@@ -148,19 +163,26 @@ impl Backend for KubernetesBackend {
 
 /// What the cluster is.
 async fn facts(context: &str, client: &Client) -> Result<ClusterFacts, BackendError> {
-    let version = client.version().await.map_err(|error| {
-        BackendError(format!("cannot reach the cluster of context {context:?}: {error}; is it running?"))
-    })?;
+    // Asked once: a server that is not there is to be told at once.
+    let version = persist(Duration::ZERO, || client.version()).await;
+    let version =
+        version.map_err(|error| api_error(&format!("reach the cluster of context {context:?}"), &error))?;
     let nodes: Api<Node> = client.all();
-    let nodes =
-        nodes.list(&ListParams::default()).await.map_err(|error| api_error("list the nodes", &error))?;
+    let all = ListParams::default();
+    let nodes = persist(PATIENT, || nodes.list(&all)).await;
+    let nodes = match nodes {
+        Ok(nodes) => nodes.items,
+        // What is missing without it, the check of rights tells.
+        Err(kube::Error::Api(status)) if status.code == 403 => Vec::new(),
+        Err(error) => return Err(api_error("list the nodes", &error)),
+    };
     // A provider may say `31+`.
     let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
     Ok(ClusterFacts {
         context: context.to_owned(),
         version: version.git_version,
         minor: digits.parse().unwrap_or(0),
-        nodes: nodes.items.into_iter().map(node_facts).collect(),
+        nodes: nodes.into_iter().map(node_facts).collect(),
     })
 }
 
@@ -184,20 +206,66 @@ fn node_facts(node: Node) -> NodeFacts {
 
 /// An error of the API, with what to do about the usual ones.
 pub(super) fn api_error(what: &str, error: &kube::Error) -> BackendError {
-    let code = if let kube::Error::Api(status) = error { Some(status.code) } else { None };
-    let hint = match code {
-        Some(403) => "; the context's user may not do that (README: what exit137 needs on a cluster)",
-        Some(401) => "; the context's credentials are not accepted",
-        Some(_) => "",
-        None => "; does the cluster still run?",
+    let kube::Error::Api(status) = error else {
+        return BackendError(format!(
+            "cannot {what}: {}; does the cluster run, and is its address right?",
+            root(error)
+        ));
     };
-    BackendError(format!("cannot {what}: {error}{hint}"))
+    let hint = match status.code {
+        401 => "; the context's credentials are not accepted: have they expired?",
+        // RBAC's words are `User "x" cannot create resource "pods"`; all others are an admission's.
+        403 if status.message.contains(" cannot ") => {
+            "; the context's user may not do that (README: what exit137 needs on a cluster)"
+        }
+        403 | 422 => {
+            "; the cluster's admission refuses it (a ResourceQuota, a LimitRange, a Pod Security level, a webhook): change the scenario or the rule"
+        }
+        _ => "",
+    };
+    BackendError(format!("cannot {what}: {}{hint}", status.message))
 }
 
-/// Removes what dead runs left on the cluster of a kube context; answers what that was.
-pub async fn collect(context: &str) -> Result<Vec<String>, BackendError> {
+/// The innermost error, which says what really happened; those around it say that there was one.
+fn root(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root)
+}
+
+/// Removes what dead runs left on the cluster of a kube context.
+pub async fn collect(context: &str) -> Result<Collected, BackendError> {
     let client = Client::of_context(context).await?;
-    let mut gone = lease::collect(&client).await?;
-    gone.extend(agent::collect(&client, None).await?);
-    Ok(gone)
+    let mut collected = leftovers::collect(&client).await?;
+    collected.gone.extend(agent::collect(&client, None).await?);
+    Ok(collected)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn told(code: u16, message: &str) -> String {
+        let status = Status::failure(message, "Forbidden").with_code(code).boxed();
+        api_error("apply pod web", &kube::Error::Api(status)).to_string()
+    }
+
+    #[test]
+    fn who_lacks_a_right_is_told_apart_from_whom_an_admission_refuses() {
+        let rbac = told(403, r#"pods is forbidden: User "ci" cannot create resource "pods" in API group """#);
+        assert!(rbac.contains("README") && rbac.contains("cannot create resource"), "{rbac}");
+        let quota = told(403, r#"pods "web" is forbidden: exceeded quota: small, requested: memory=64Mi"#);
+        assert!(quota.contains("exceeded quota") && quota.contains("admission"), "{quota}");
+        let range = told(
+            403,
+            r#"pods "web" is forbidden: maximum memory usage per Container is 32Mi, but limit is 64Mi"#,
+        );
+        assert!(range.contains("maximum memory usage") && range.contains("LimitRange"), "{range}");
+        let standard = told(
+            403,
+            r#"pods "web" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true"#,
+        );
+        assert!(standard.contains("Pod Security"), "{standard}");
+        assert!(told(401, "Unauthorized").contains("expired"));
+    }
 }

@@ -8,10 +8,13 @@ use crate::exit_status::ExitStatus;
 
 /// Removes what dead runs left behind, and says what it was.
 pub fn gc(args: &cli::Gc) -> ExitStatus {
-    let mut removed = gc::collect();
+    let (mut removed, mut stuck) = (gc::collect(), Vec::new());
     if let Some(context) = &args.context {
         match block_on(kubernetes::collect(context)) {
-            Ok(gone) => removed.gone.extend(gone),
+            Ok(collected) => {
+                removed.gone.extend(collected.gone);
+                stuck = collected.stuck;
+            }
             Err(why) => return fail(&why),
         }
     }
@@ -19,12 +22,18 @@ pub fn gc(args: &cli::Gc) -> ExitStatus {
     for what in &removed.gone {
         text.push_str(&format!("removed {what}\n"));
     }
-    if removed.gone.is_empty() && removed.failed.is_empty() {
+    if removed.gone.is_empty() && removed.failed.is_empty() && stuck.is_empty() {
         text.push_str("nothing was left behind\n");
     }
     let printed = print(&text);
-    for what in &removed.failed {
+    for what in stuck.iter().chain(&removed.failed) {
         complain(&format!("cannot remove {what}"));
     }
-    if removed.failed.is_empty() { printed } else { fail("something is still there; are you root?") }
+    if !removed.failed.is_empty() {
+        fail("something is still there; are you root?")
+    } else if !stuck.is_empty() {
+        fail("something is still on the cluster")
+    } else {
+        printed
+    }
 }

@@ -5,13 +5,14 @@ mod decisions;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::counters::{Counter, Rise};
+use super::domain::touches;
 use super::kills::{Kill, Level, Owner, levels};
 use super::timeline::{MS, SECOND, Seen, Timeline};
 use super::{Attribution, Sender, Stamped};
 use crate::cause::{Cause, Confidence, Detail};
 use crate::evidence::{
-    CgroupMade, ContainerRef, ContainerStarted, End, Moment, SignalSent, Source, StartFailed, StopReason,
-    Stopping,
+    CgroupMade, ContainerEnded, ContainerRef, ContainerStarted, End, Moment, SignalSent, Source, StartFailed,
+    StopReason, Stopping,
 };
 
 /// An exit may follow a kill by this much and still be its consequence (causes.md section 7, R3).
@@ -25,7 +26,10 @@ pub(super) struct Case<'a> {
     pub(super) container: &'a ContainerRef,
     pub(super) start: Option<&'a Seen<ContainerStarted>>,
     pub(super) failed: Option<&'a Seen<StartFailed>>,
+    /// How it really ended, as far as anybody saw it.
     pub(super) end: Option<End>,
+    /// The end that the kubelet made up for it.
+    pub(super) invention: Option<&'a Seen<ContainerEnded>>,
     pub(super) cpu_ms: Option<u64>,
     pub(super) ended_at: Moment,
     pub(super) end_evidence: u64,
@@ -38,6 +42,9 @@ pub(super) struct Case<'a> {
     pub(super) main_kill: Option<&'a Kill>,
     /// OOM kills of the container's other processes, before it ended.
     pub(super) child_kills: Vec<&'a Kill>,
+    /// OOM kills in it, shortly before it ended, of which it is not known whether one was the main process's: nobody told
+    /// its PID.
+    pub(super) nameless_kills: Vec<&'a Kill>,
 }
 
 /// What a cluster's runtimes call the programs that signal containers, by the 15 bytes that the kernel keeps.
@@ -69,10 +76,12 @@ impl<'a> Case<'a> {
         let start = timeline.starts.get(container);
         let failed = timeline.failures.get(container);
         let ended = timeline.ends.get(container);
-        let (end, ended_at, end_evidence) = match (ended, failed) {
-            (Some(ended), _) => (Some(ended.fact.end), ended.at, ended.sequence),
-            (None, Some(failed)) => (failed.fact.end, failed.at, failed.sequence),
-            (None, None) => return None,
+        let invention = timeline.inventions.get(container);
+        let (mut end, mut ended_at, end_evidence) = match (ended, failed, invention) {
+            (Some(ended), _, _) => (Some(ended.fact.end), ended.at, ended.sequence),
+            (None, Some(failed), _) => (failed.fact.end, failed.at, failed.sequence),
+            (None, None, Some(made_up)) => (None, since_start(start, made_up.at), made_up.sequence),
+            (None, None, None) => return None,
         };
         let main_pid = timeline.main_pid(container);
         let (from, to) = timeline.lifetime(container);
@@ -87,23 +96,61 @@ impl<'a> Case<'a> {
         let is_main = |kill: &Kill| Some(kill.pid) == main_pid;
         // A process that is dying already may still be marked as a victim; what killed it is the first SIGKILL.
         let by_kernel = sigkill.is_none_or(|seen| seen.fact.code > 0);
-        Some(Self {
-            timeline,
-            kills,
-            container,
-            start,
-            failed: failed.filter(|_| ended.is_none()),
-            end,
-            cpu_ms: ended.and_then(|ended| ended.fact.cpu_ms),
-            ended_at,
-            end_evidence,
-            cgroup: timeline.container_path(container),
-            levels: levels(timeline, container),
-            main_pid,
-            sigkill,
-            main_kill: own.iter().copied().find(|kill| is_main(kill)).filter(|_| by_kernel),
-            child_kills: own.into_iter().filter(|kill| !is_main(kill)).collect(),
-        })
+        let main_kill = own.iter().copied().find(|kill| is_main(kill)).filter(|_| by_kernel);
+        let cannot_be_main = |kill: &Kill| {
+            let exited = end.and_then(End::sigkilled) == Some(false);
+            main_pid.is_some() || exited || kill.at.moment.latest() + CONSEQUENCE < ended_at.earliest()
+        };
+        let (child_kills, nameless_kills) =
+            own.into_iter().filter(|kill| !is_main(kill)).partition(|kill| cannot_be_main(kill));
+        let killed = sigkill.map(|seen| seen.at).or(main_kill.map(|kill| kill.at.moment));
+        if let Some(killed) = killed.filter(|_| ended.is_none() && failed.is_none()) {
+            // Nobody saw it end, and its main process got a SIGKILL: that is an end.
+            (end, ended_at) = (Some(End::Signaled(9)), since(killed, ended_at));
+        }
+        Some(
+            Self {
+                timeline,
+                kills,
+                container,
+                start,
+                failed: failed.filter(|_| ended.is_none()),
+                end,
+                invention,
+                cpu_ms: ended.and_then(|ended| ended.fact.cpu_ms),
+                ended_at,
+                end_evidence,
+                cgroup: timeline.container_path(container),
+                levels: levels(timeline, container),
+                main_pid,
+                sigkill,
+                main_kill,
+                child_kills,
+                nameless_kills,
+            }
+            .with_the_only_process(),
+        )
+    }
+
+    /// A victim whose PID nobody knows was the main process if there never was another, and if the end followed at once.
+    fn with_the_only_process(mut self) -> Self {
+        let at_once = |kill: &&Kill| touches(kill.at.moment, self.ended_at, SECOND);
+        let in_time = self.nameless_kills.iter().copied().filter(at_once).collect::<Vec<_>>();
+        if self.single_process() && in_time.len() == 1 && self.nameless_kills.len() == 1 {
+            self.main_kill = in_time.first().copied();
+            self.nameless_kills.clear();
+        }
+        self
+    }
+
+    /// Whether that it ended is known from the kubelet's invention alone.
+    pub(super) fn only_invented(&self) -> bool {
+        self.invention.is_some() && self.end.is_none() && self.failed.is_none()
+    }
+
+    /// Whether nobody but the API, in whole seconds, says when it ended.
+    pub(super) fn end_is_rough(&self) -> bool {
+        self.sigkill.is_none() && self.main_kill.is_none() && self.ended_at.uncertainty() >= SECOND / 2
     }
 
     /// Whether a SIGKILL ended it, as far as is known.
@@ -113,7 +160,10 @@ impl<'a> Case<'a> {
 
     /// The time in which something can have led to the end.
     pub(super) fn window(&self) -> (u64, u64) {
-        let began = self.start.map_or(0, |start| start.at.latest());
+        // The second in which the API says that it began says little.
+        let began = self.start.map_or(0, |start| {
+            if start.at.uncertainty() >= SECOND / 2 { start.at.earliest() } else { start.at.latest() }
+        });
         (self.ended_at.earliest().saturating_sub(CONSEQUENCE).max(began), self.ended_at.latest())
     }
 
@@ -169,7 +219,7 @@ impl<'a> Case<'a> {
     pub(super) fn unnamed_kills(&self) -> u64 {
         let counted: u64 = self.late_rises().iter().map(|rise| rise.by).sum();
         let late = self.child_kills.iter().filter(|kill| self.shortly_before(kill.at.moment)).count();
-        let named = late + usize::from(self.main_kill.is_some());
+        let named = late + self.nameless_kills.len() + usize::from(self.main_kill.is_some());
         // A group kill counts its first victim twice (seen on Linux 6.1): what is named explains it all.
         let group = self.killed_as_group() && named > 0;
         if group { 0 } else { counted.saturating_sub(u64::try_from(named).unwrap_or(u64::MAX)) }
@@ -189,7 +239,7 @@ impl<'a> Case<'a> {
         let said = self
             .main_kill
             .into_iter()
-            .chain(self.child_kills.iter().copied())
+            .chain(self.child_kills.iter().chain(&self.nameless_kills).copied())
             .any(|kill| kill.group.is_some());
         let own = self.levels.get(&Level::Container);
         flagged || said || own.is_some_and(|path| !self.rises(path, Counter::GroupKills).is_empty())
@@ -204,8 +254,13 @@ impl<'a> Case<'a> {
         groups == 1 && (1..=2).contains(&kills) && self.kills_counted()
     }
 
-    /// Whether no process but the main one was ever seen in it.
+    /// Whether no process but the main one was ever seen in it, by somebody who looked.
     pub(super) fn single_process(&self) -> bool {
+        if self.main_pid.is_none() {
+            let path = self.levels.get(&Level::Container);
+            let counted = path.and_then(|path| self.timeline.counters.get(path)?.processes());
+            return counted.is_some_and(|most| most <= 1);
+        }
         let seen = self.timeline.processes.iter().filter(|process| process.fact.container == *self.container);
         let mut pids: BTreeSet<u32> = seen.map(|process| process.fact.pid).collect();
         pids.extend(self.main_pid);
@@ -218,9 +273,11 @@ impl<'a> Case<'a> {
             return Vec::new();
         }
         let mut sources = Vec::new();
-        let by_pid = |source| self.main_pid.is_some() && self.watched(source);
-        sources.extend([Source::Kmsg, Source::Trace].into_iter().filter(|source| by_pid(*source)));
-        if self.kills_counted() && self.unnamed_kills() == 0 {
+        // Without its PID, only that nobody's process was killed says that it was not.
+        let nobody = || self.nameless_kills.is_empty() && self.strangers() == 0;
+        let told = |source: &Source| self.watched(*source) && (self.main_pid.is_some() || nobody());
+        sources.extend([Source::Kmsg, Source::Trace].into_iter().filter(told));
+        if self.kills_counted() && self.unnamed_kills() == 0 && self.nameless_kills.is_empty() {
             sources.push(Source::Memcg);
         }
         sources
@@ -238,7 +295,7 @@ impl<'a> Case<'a> {
 
     /// Whether a deletion that nobody comments on is a plain one.
     pub(super) fn deletions_are_told_apart(&self) -> bool {
-        decisions::who_asked_is_said(self.timeline)
+        decisions::who_asked_is_said(self.timeline, &self.container.pod)
     }
 
     /// Decisions to stop it that came before it ended, the tear-down aside.
@@ -291,9 +348,7 @@ impl<'a> Case<'a> {
                 }
                 // Events get lost, so that none was seen is no evidence: but who sent it is known, and no runtime does so.
                 None if self.on_cluster() => Hand::Other,
-                None if said.is_some_and(|said| super::domain::touches(said.moment, sigkill.at, 50 * MS)) => {
-                    Hand::Runtime
-                }
+                None if said.is_some_and(|said| touches(said.moment, sigkill.at, 50 * MS)) => Hand::Runtime,
                 None if self.decision().is_some() || !self.watched(Source::Kubelet) => Hand::Unknown,
                 Some(_) | None => Hand::Other,
             };
@@ -323,7 +378,9 @@ impl<'a> Case<'a> {
         explanation: String,
     ) -> Attribution {
         let (from, to) = self.window();
-        let sources = [Source::Kubelet, Source::Kmsg, Source::Trace, Source::Memcg];
+        let mut sources = vec![Source::Kubelet, Source::Kmsg, Source::Trace, Source::Memcg];
+        // Elsewhere the runtime itself says how it ended.
+        sources.extend(self.on_cluster().then_some(Source::Exits));
         let missing = match confidence {
             Confidence::Certain => Vec::new(),
             Confidence::High | Confidence::Medium | Confidence::Low => {
@@ -347,4 +404,14 @@ impl<'a> Case<'a> {
     pub(super) fn undetermined(&self, explanation: String) -> Attribution {
         self.attribute(Cause::Undetermined, None, Confidence::Low, explanation)
     }
+}
+
+/// When a run ended whose end was only told later: not before it began.
+fn since_start(start: Option<&Seen<ContainerStarted>>, told: Moment) -> Moment {
+    start.map_or(told, |start| since(start.at, told))
+}
+
+fn since(from: Moment, told: Moment) -> Moment {
+    let earliest = told.earliest().max(from.earliest());
+    Moment::between(earliest, told.latest().max(earliest))
 }

@@ -2,7 +2,7 @@
 
 use super::Attribution;
 use super::case::Case;
-use super::rules::{child, exit, oom, sigkill, stop};
+use super::rules::{child, exit, oom, sigkill, stop, synthetic};
 use crate::cause::Cause;
 use crate::evidence::StopReason;
 
@@ -12,12 +12,14 @@ struct Rule {
     matches: fn(&Case<'_>) -> Option<Attribution>,
 }
 
-/// In the order of causes.md section 7: what the kernel's OOM killer did (R1 to R4) comes before who asked for an end
+/// In the order of causes.md section 7: what the kubelet made up (R0) needs no other cause; what the kernel's OOM killer did (R1 to R4) comes before who asked for an end
 /// (R5, R6), before who else may have sent a SIGKILL or exited (R9), before what is left (R10).
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 15] = [
+    Rule { name: "an end that only the kubelet's invention tells of", matches: synthetic::alone },
     Rule { name: "OOM before it could start", matches: oom::start },
     Rule { name: "group kill whose first victim was a child", matches: child::group_kill },
     Rule { name: "OOM kill of the main process", matches: oom::main_process },
+    Rule { name: "OOM kill of a process that nobody can place", matches: oom::nameless },
     Rule { name: "OOM kill by the counters alone", matches: oom::by_counters },
     Rule { name: "a child's OOM kill passed on as 137", matches: child::propagated },
     Rule { name: "stopped by decision", matches: stop::decided },
@@ -26,6 +28,7 @@ const RULES: [Rule; 12] = [
     Rule { name: "SIGKILL from the kernel that is no OOM", matches: sigkill::kernel },
     Rule { name: "killed without any SIGKILL being sent", matches: sigkill::seccomp },
     Rule { name: "exit with 137 by itself", matches: exit::by_itself },
+    Rule { name: "an invented 137 over another end", matches: synthetic::over_another_end },
     Rule { name: "nothing settles it", matches: exit::undetermined },
 ];
 
@@ -47,8 +50,16 @@ pub(super) fn classify(case: &Case<'_>) -> Option<Attribution> {
 /// What happened to the container beside its cause.
 fn bystanders(case: &Case<'_>, first: &Attribution) -> Vec<String> {
     let mut seen = Vec::new();
-    let stop_is_cause =
-        matches!(first.cause, Cause::LivenessProbe | Cause::StartupProbe | Cause::GracePeriod);
+    let stop_is_cause = matches!(
+        first.cause,
+        Cause::LivenessProbe
+            | Cause::StartupProbe
+            | Cause::GracePeriod
+            | Cause::Eviction
+            | Cause::Preemption
+            | Cause::Deadline
+            | Cause::NodeShutdown
+    );
     if !stop_is_cause && let Some(stop) = case.decision() {
         seen.push(format!("it was being stopped already: {}", why_stopped(stop.fact.reason)));
     }
@@ -57,6 +68,8 @@ fn bystanders(case: &Case<'_>, first: &Attribution) -> Vec<String> {
         let count = case.child_kills.len();
         seen.push(format!("{count} of its other processes OOM-killed before"));
     }
+    let made_up = case.invention.filter(|_| first.cause != Cause::Synthetic);
+    seen.extend(made_up.map(|made_up| synthetic::in_words(&made_up.fact)));
     let own = case.levels.values().next().and_then(|path| case.timeline.counters.get(path));
     if let Some(hits) = own.and_then(super::counters::CounterLog::limit_hits).filter(|hits| *hits > 0) {
         seen.push(format!("memory pressure: its use met the limit {hits} times"));
@@ -71,6 +84,8 @@ pub(super) fn why_stopped(reason: StopReason) -> &'static str {
         StopReason::StartupProbe => "its startup probe failed",
         StopReason::Delete => "its pod was deleted",
         StopReason::Drain => "its pod was evicted through the API",
+        StopReason::Rollout => "its Deployment replaced its pod by one of another revision",
+        StopReason::ScaleDown => "its ReplicaSet was to have fewer pods",
         StopReason::Taint => "its pod did not tolerate a taint of its node",
         StopReason::Preemption => "a pod of higher priority needed the room",
         StopReason::Eviction => "the kubelet evicted its pod under pressure on the node",

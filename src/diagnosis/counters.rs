@@ -20,6 +20,7 @@ struct Plateau {
     last: (Moment, u64),
     max: Option<u64>,
     peak: Option<u64>,
+    processes: Option<u64>,
 }
 
 /// All readings of one cgroup.
@@ -61,8 +62,13 @@ impl CounterLog {
             self.last =
                 Some(self.last.map_or(at, |known| if at.sort_order(known).is_lt() { at } else { known }));
         }
-        let new =
-            Plateau { first: (at, sequence), last: (at, sequence), max: counters.max, peak: counters.peak };
+        let new = Plateau {
+            first: (at, sequence),
+            last: (at, sequence),
+            max: counters.max,
+            peak: counters.peak,
+            processes: counters.processes,
+        };
         match self.plateaus.get_mut(&counts) {
             Some(known) => known.merge(&new),
             None => {
@@ -111,6 +117,11 @@ impl CounterLog {
         self.plateaus.values().filter_map(|plateau| plateau.max).max()
     }
 
+    /// The most processes that were ever seen in it at once, where they were counted.
+    pub(super) fn processes(&self) -> Option<u64> {
+        self.plateaus.values().filter_map(|plateau| plateau.processes).max()
+    }
+
     /// The most memory ever charged.
     pub(super) fn peak(&self) -> Option<u64> {
         self.plateaus.values().filter_map(|plateau| plateau.peak).max()
@@ -128,6 +139,7 @@ impl Plateau {
         }
         self.peak = self.peak.max(other.peak);
         self.max = self.max.max(other.max);
+        self.processes = self.processes.max(other.processes);
     }
 }
 

@@ -197,11 +197,9 @@ fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>) -> Result<Cause, Strin
 
 /// On v1 a limit above the node's fires the node's eventfd too; only the node's own counters tell them apart.
 fn node_detail(case: &Case<'_>, kill: Option<&Kill>) -> Option<Detail> {
-    if case.on_cluster() {
-        return Some(Detail::Allocatable);
-    }
+    let own = if case.on_cluster() { Detail::Allocatable } else { Detail::Budget };
     if kill.is_some_and(|kill| kill.domain.is_some()) || case.reads_local_ooms() {
-        return Some(Detail::Budget);
+        return Some(own);
     }
     let path = case.levels.get(&Level::Node)?;
     let Some(limit) = case.timeline.cgroups.get(path).and_then(|made| made.fact.limit) else {
@@ -210,7 +208,7 @@ fn node_detail(case: &Case<'_>, kill: Option<&Kill>) -> Option<Detail> {
     let counters = case.timeline.counters.get(path)?;
     // Some kernels count no hits on v1 (docs/cgroup-v1.md); then only the peak says that the limit was met.
     let met = counters.limit_hits()? > 0 || counters.peak()? >= limit;
-    Some(if met { Detail::Budget } else { Detail::Outer })
+    Some(if met { own } else { Detail::Outer })
 }
 
 /// The write that lowered this very domain's limit and so brought the kill about. On cgroup v2 the write itself kills, in

@@ -8,7 +8,7 @@ use super::kills::{Kill, Owner};
 use super::timeline::Timeline;
 use super::{Attribution, HiddenKill, Stamped};
 use crate::cause::{Cause, Confidence, Detail};
-use crate::evidence::{ContainerRef, Moment, OomDomain, Source};
+use crate::evidence::{ContainerRef, End, Moment, OomDomain, Source};
 
 /// OOM kills in a container's run, before it was torn down.
 fn own_kills<'a>(timeline: &Timeline, kills: &'a [Kill], container: &ContainerRef) -> Vec<&'a Kill> {
@@ -34,7 +34,9 @@ pub(super) fn hidden_kills(
     if !timeline.starts.contains_key(container) {
         return Vec::new();
     }
-    let group_died = ended.is_some_and(|(case, _)| case.main_kill.is_some() && case.killed_as_group());
+    let group_died = ended.is_some_and(|(case, _)| {
+        (case.main_kill.is_some() || !case.nameless_kills.is_empty()) && case.killed_as_group()
+    });
     if group_died {
         return Vec::new();
     }
@@ -46,7 +48,8 @@ pub(super) fn hidden_kills(
     let named = own
         .iter()
         .filter(|kill| outlived(timeline, container, kill.at.moment))
-        .filter(|kill| Some(kill.pid) != main && (main.is_some() || !undetermined))
+        .filter(|kill| Some(kill.pid) != main)
+        .filter(|kill| !undetermined || ended.is_none_or(|(case, _)| !may_have_ended(case, kill)))
         .filter(|kill| !kill.evidence.iter().any(|sequence| spoken_for.contains(sequence)))
         .map(|kill| named(container, kill));
     named.chain(unnamed(timeline, container, own.len(), ended)).collect()
@@ -58,6 +61,12 @@ fn outlived(timeline: &Timeline, container: &ContainerRef, at: Moment) -> bool {
     let torn = timeline.torn_down(container).map_or(u64::MAX, |stop| stop.at.earliest());
     let to = at.latest().saturating_add(CONSEQUENCE).min(torn);
     timeline.ends.contains_key(container) || timeline.watched(Source::Runtime, at.latest(), to)
+}
+
+/// Whether an end that nothing settles may have followed from this kill: it was the main process's, or was passed on.
+fn may_have_ended(case: &Case<'_>, kill: &Kill) -> bool {
+    let code = matches!(case.end, Some(End::Code(_)));
+    (case.main_pid.is_none() || code) && case.shortly_before(kill.at.moment)
 }
 
 fn named(container: &ContainerRef, kill: &Kill) -> HiddenKill {

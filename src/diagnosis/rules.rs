@@ -5,3 +5,4 @@ pub(super) mod exit;
 pub(super) mod oom;
 pub(super) mod sigkill;
 pub(super) mod stop;
+pub(super) mod synthetic;

@@ -14,8 +14,9 @@ use crate::evidence::{ContainerRef, Source};
 /// Settles what is known.
 pub(super) fn settle(timeline: &Timeline) -> Findings {
     let kills = kills(timeline);
+    let ends = timeline.ends.keys().chain(timeline.inventions.keys());
     let runs: BTreeSet<&ContainerRef> =
-        timeline.starts.keys().chain(timeline.failures.keys()).chain(timeline.ends.keys()).collect();
+        timeline.starts.keys().chain(timeline.failures.keys()).chain(ends).collect();
     let mut findings = Findings { sources: timeline.health(), ..Findings::default() };
     for container in &runs {
         let settled = Case::gather(timeline, &kills, container).and_then(|case| {
@@ -50,7 +51,14 @@ pub(super) fn settle(timeline: &Timeline) -> Findings {
 /// large victim is reaped long after it.
 fn torn_down_first(timeline: &Timeline, case: &Case<'_>, killed_at: Option<Stamped>) -> bool {
     let decisive = killed_at.map_or(case.ended_at, |killed| killed.moment);
-    timeline.torn_down(case.container).is_some_and(|stop| stop.at.middle() <= decisive.middle())
+    let decisive = match () {
+        // When a container that the kubelet lost had ended nobody knows; that it was lost was told then.
+        () if case.only_invented() => decisive.latest(),
+        // The second in which it ended had begun before; and pods are deleted only when the API has had its say.
+        () if case.end_is_rough() => decisive.earliest(),
+        () => decisive.middle(),
+    };
+    timeline.torn_down(case.container).is_some_and(|stop| stop.at.middle() <= decisive)
 }
 
 /// The SIGKILL that ended it, from whoever knows best.
@@ -80,7 +88,7 @@ fn termination(case: &Case<'_>, attribution: Option<Attribution>, killed_at: Opt
     let ended = Stamped { moment: case.ended_at, source: Source::Runtime };
     Termination {
         container: case.container.clone(),
-        end: case.end,
+        end: case.end.or(case.invention.map(|made_up| made_up.fact.end)),
         started_at: case.start.map(super::timeline::Seen::stamped),
         killed_at,
         ended_at: Some(ended),

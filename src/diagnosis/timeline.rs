@@ -75,6 +75,8 @@ pub(super) struct Timeline {
     pub(super) starts: BTreeMap<ContainerRef, Seen<ContainerStarted>>,
     pub(super) failures: BTreeMap<ContainerRef, Seen<StartFailed>>,
     pub(super) ends: BTreeMap<ContainerRef, Seen<ContainerEnded>>,
+    /// Ends that the kubelet made up. They are kept apart: an invention never wins over what somebody saw.
+    pub(super) inventions: BTreeMap<ContainerRef, Seen<ContainerEnded>>,
     pub(super) processes: Log<ProcessSeen>,
     pub(super) probes: Log<ProbeFailed>,
     pub(super) stops: Log<Stopping>,
@@ -106,6 +108,9 @@ impl Timeline {
             Fact::Started(start) => merge::start(&mut self.starts, with(seen, start)),
             Fact::StartFailed(failed) => {
                 keep_first(&mut self.failures, failed.container.clone(), with(seen, failed));
+            }
+            Fact::Ended(end) if end.invented.is_some() => {
+                keep_first(&mut self.inventions, end.container.clone(), with(seen, end));
             }
             Fact::Ended(end) => merge::end(&mut self.ends, with(seen, end)),
             Fact::Process(process) => self.processes.insert(with(seen, process)),
@@ -193,7 +198,8 @@ impl Timeline {
         let started = self.starts.get(container).map(|start| start.at.earliest());
         let failed = self.failures.get(container).map(|failed| failed.at.earliest());
         let from = made.or(started).or(failed.map(|at| at.saturating_sub(5 * SECOND))).unwrap_or(0);
-        let ended = self.ends.get(container).map(|end| end.at.latest());
+        let told = self.ends.get(container).or_else(|| self.inventions.get(container));
+        let ended = told.map(|end| end.at.latest());
         let to = ended.or(self.failures.get(container).map(|failed| failed.at.latest()));
         // A start is stamped after the fact; an end when it was reaped.
         (from.saturating_sub(100 * MS), to.map_or(u64::MAX, |to| to.saturating_add(MS)))

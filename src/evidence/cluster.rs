@@ -52,6 +52,18 @@ pub struct PodSeen {
     pub uid: String,
     /// `spec.nodeName`, once it is scheduled.
     pub node: Option<String>,
+    /// What made it and may end it (`metadata.ownerReferences`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<Controller>,
+}
+
+/// An object that makes pods and answers for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Controller {
+    /// `ReplicaSet`, `StatefulSet`, `DaemonSet`, `Job`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// It was decided that a pod is to stop: all of its containers get SIGTERM, and SIGKILL when the grace period is over.

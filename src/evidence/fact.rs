@@ -345,6 +345,10 @@ pub enum StopReason {
     Delete,
     /// The pod was evicted through the API, as `kubectl drain` does.
     Drain,
+    /// Its Deployment replaced it by a pod of another revision.
+    Rollout,
+    /// Its ReplicaSet was to have fewer pods.
+    ScaleDown,
     /// The pod did not tolerate a taint of its node.
     Taint,
     /// A pod of higher priority needed the room: the scheduler's preemption, or the kubelet's for a critical pod.
@@ -499,6 +503,10 @@ pub struct Counters {
     pub max: Option<u64>,
     /// The most memory ever charged, in bytes (v1 `memory.max_usage_in_bytes`, v2 `memory.peak`).
     pub peak: Option<u64>,
+    /// The most processes that were ever seen in it at once, by an observer whose PIDs are not the kernel log's: one in a pod
+    /// on kind, which therefore states no PID at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u64>,
 }
 
 impl fmt::Display for ContainerRef {
@@ -536,6 +544,8 @@ impl StopReason {
             Self::Delete
             | Self::Drain
             | Self::Taint
+            | Self::Rollout
+            | Self::ScaleDown
             | Self::Preemption
             | Self::Eviction
             | Self::Deadline

@@ -1,11 +1,13 @@
 //! What the API says of pods: objects and events into facts. Nothing here asks; it only reads what was received.
 
+mod controller;
 mod event;
 mod pod;
 
 use super::{ContainerRef, Fact, Moment, Source};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
+pub use controller::Controllers;
 pub use pod::PodReader;
 
 /// How the wall clock stands to boot time, both read at once.

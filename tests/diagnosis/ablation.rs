@@ -10,7 +10,8 @@ use exit137::report::model::Outcome;
 
 use crate::canned::{Canned, all};
 use crate::laws::judge;
-use crate::recorded::recorded;
+use crate::pidless::as_the_api_tells;
+use crate::recorded::{recorded, recorded_on_kind};
 
 const MS: u64 = 1_000_000;
 
@@ -131,11 +132,18 @@ fn violations(whole: &Findings, part: &Findings, taken: &[Source]) -> Vec<String
     wrong
 }
 
-/// Each source and each pair of them.
+/// Each source and each pair of them. On this host the shim reaps containers itself: nobody asks the kernel for its notices.
 fn pairs() -> Vec<Vec<Source>> {
-    // On this host the shim reaps containers itself: nobody asks the kernel for its notices.
-    let here = |source: &Source| !matches!(source, Source::Harness | Source::Exits);
-    let takeable: Vec<Source> = Source::ALL.into_iter().filter(here).collect();
+    pairs_of(|source| !matches!(source, Source::Harness | Source::Exits))
+}
+
+/// The same on a cluster, where the kernel's notices are the node's word on ends beside the API's.
+fn pairs_on_kind() -> Vec<Vec<Source>> {
+    pairs_of(|source| *source != Source::Harness)
+}
+
+fn pairs_of(has: impl Fn(&Source) -> bool) -> Vec<Vec<Source>> {
+    let takeable: Vec<Source> = Source::ALL.into_iter().filter(has).collect();
     let mut pairs = Vec::new();
     for (n, one) in takeable.iter().enumerate() {
         pairs.push(vec![*one]);
@@ -216,6 +224,52 @@ fn a_source_that_dies_in_a_recorded_run_never_yields_another_cause_and_never_a_p
         for at in moments(&run.kept.observations, &whole) {
             for taken in pairs().into_iter().filter(|taken| taken.len() == 1) {
                 let less = dying(&run.kept.observations, taken[0], at);
+                let broken = violations(&whole, &judge(&less), &taken);
+                wrong
+                    .extend(broken.into_iter().map(|what| format!("{name}, {taken:?} dies at {at}: {what}")));
+                let until = if taken == [Source::Memcg] { at } else { u64::MAX };
+                let report = run.report(less, until);
+                if report.outcome != Outcome::Inconclusive {
+                    let (outcome, why) = (report.outcome, &report.mismatches);
+                    wrong.push(format!("{name}, {taken:?} dies at {at}: {outcome:?} {why:#?}"));
+                }
+            }
+        }
+    }
+    none(wrong);
+}
+
+#[test]
+fn taking_sources_away_from_a_run_on_kind_never_yields_another_cause() {
+    let mut wrong = Vec::new();
+    for run in recorded_on_kind() {
+        let name = &run.name;
+        let observations = as_the_api_tells(&run.kept.observations);
+        let whole = judge(&observations);
+        for taken in pairs_on_kind() {
+            let less = without(&observations, &taken);
+            let broken = violations(&whole, &judge(&less), &taken);
+            wrong.extend(broken.into_iter().map(|what| format!("{name} without {taken:?}: {what}")));
+            let until = if taken.contains(&Source::Memcg) { 0 } else { u64::MAX };
+            let report = run.report(less, until);
+            if !matches!(report.outcome, Outcome::Passed | Outcome::Inconclusive) {
+                wrong.push(format!("{name} without {taken:?} fails: {:#?}", report.mismatches));
+            }
+        }
+    }
+    none(wrong);
+}
+
+#[test]
+fn a_source_that_dies_in_a_run_on_kind_never_yields_another_cause_and_never_a_pass() {
+    let mut wrong = Vec::new();
+    for run in recorded_on_kind() {
+        let name = &run.name;
+        let observations = as_the_api_tells(&run.kept.observations);
+        let whole = judge(&observations);
+        for at in moments(&observations, &whole) {
+            for taken in pairs_on_kind().into_iter().filter(|taken| taken.len() == 1) {
+                let less = dying(&observations, taken[0], at);
                 let broken = violations(&whole, &judge(&less), &taken);
                 wrong
                     .extend(broken.into_iter().map(|what| format!("{name}, {taken:?} dies at {at}: {what}")));

@@ -12,7 +12,9 @@
 mod ablation;
 mod canned;
 mod laws;
+mod pidless;
 mod recorded;
 mod rules;
 mod stream;
+mod synthetic;
 mod verdicts;

@@ -106,6 +106,10 @@ impl Stream {
         self
     }
 
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
     pub fn see(&mut self, source: Source, fact: Fact) {
         let moment = Moment::around(self.now, 2_000);
         self.now += 20_000;

@@ -1,17 +1,32 @@
-//! The API's client.
+//! The API's client: one for requests, one for watches, and the patience to ask again.
 
 use std::fmt;
+use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
 use kube::api::Api;
 use kube::config::KubeConfigOptions;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::backend::BackendError;
 
+/// How long one request may take.
+const EACH: Duration = Duration::from_secs(15);
+
+/// How long to ask again while an API server is restarted.
+pub(super) const PATIENT: Duration = Duration::from_mins(1);
+
+/// A watch's connection on which nothing has come for so long is dead: the server ends each watch earlier by itself.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// A client for one kube context. Clones share its connections.
 #[derive(Clone)]
-pub(super) struct Client(kube::Client);
+pub(super) struct Client {
+    requests: kube::Client,
+    /// Gives a connection up that has gone silent. What follows a log may rightly be silent for longer.
+    watches: kube::Client,
+}
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,10 +43,18 @@ impl Client {
                 "cannot use the kube context {context:?}: {error}; `kubectl config get-contexts` lists those there are"
             ))
         })?;
-        let client = kube::Client::try_from(config);
-        client
-            .map(Self)
-            .map_err(|error| BackendError::doing(format!("make a client for context {context:?}"), error))
+        Self::with(config, &format!("for context {context:?}"))
+    }
+
+    fn with(mut config: kube::Config, what: &str) -> Result<Self, BackendError> {
+        config.connect_timeout = Some(EACH);
+        let make = |config| {
+            kube::Client::try_from(config)
+                .map_err(|error| BackendError::doing(format!("make a client {what}"), error))
+        };
+        let requests = make(config.clone())?;
+        config.read_timeout = Some(SILENCE);
+        Ok(Self { requests, watches: make(config)? })
     }
 
     /// The client of a pod, by its service account.
@@ -41,18 +64,17 @@ impl Client {
                 "this is no pod on a cluster ({error}); an agent is started by `exit137 run`"
             ))
         })?;
-        let client = kube::Client::try_from(config);
-        client.map(Self).map_err(|error| BackendError::doing("make a client of the cluster", error))
+        Self::with(config, "of the cluster")
     }
 
     /// The API server's version.
     pub(super) async fn version(&self) -> kube::Result<k8s_openapi::apimachinery::pkg::version::Info> {
-        self.0.apiserver_version().await
+        self.requests.apiserver_version().await
     }
 
     /// Objects of a kind in all namespaces, or in none.
     pub(super) fn all<K: Resource<DynamicType = ()>>(&self) -> Api<K> {
-        Api::all(self.0.clone())
+        Api::all(self.requests.clone())
     }
 
     /// Objects of a kind in one namespace.
@@ -60,6 +82,91 @@ impl Client {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        Api::namespaced(self.0.clone(), namespace)
+        Api::namespaced(self.requests.clone(), namespace)
+    }
+
+    /// Objects of a kind in no namespace, to be watched.
+    pub(super) fn watch_all<K: Resource<DynamicType = ()>>(&self) -> Api<K> {
+        Api::all(self.watches.clone())
+    }
+
+    /// Objects of a kind in one namespace, to be watched.
+    pub(super) fn watch_namespaced<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.watches.clone(), namespace)
+    }
+}
+
+/// Asks until there is an answer: a server that is away, overburdened or out of order is asked again for as long as `patience`.
+/// What is asked must come to the same however often it is done.
+pub(super) async fn persist<T, F>(patience: Duration, mut ask: impl FnMut() -> F) -> kube::Result<T>
+where
+    F: Future<Output = kube::Result<T>>,
+{
+    let until = Instant::now() + patience;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let answer = timeout(EACH, ask()).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(kube::Error::Service("the server does not answer".into())));
+        match answer {
+            Err(error) if passes(&error) && Instant::now() + pause < until => {
+                tracing::debug!(%error, "the API is asked again");
+                sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Whether a failure passes by itself: no connection, too many requests, or a server's own trouble.
+pub(super) fn passes(error: &kube::Error) -> bool {
+    if let kube::Error::Api(status) = error {
+        return status.code == 429 || (500..=504).contains(&status.code);
+    }
+    matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use kube::core::Status;
+
+    use super::*;
+
+    fn refused(code: u16) -> kube::Error {
+        kube::Error::Api(Status::failure("no", "No").with_code(code).boxed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_comes_back_is_asked_again_and_one_that_refuses_is_not() {
+        let asked = Cell::new(0);
+        let ask = |code: u16, times: u32| {
+            asked.set(0);
+            let asked = &asked;
+            persist(PATIENT, move || async move {
+                asked.set(asked.get() + 1);
+                if asked.get() < times { Err(refused(code)) } else { Ok(asked.get()) }
+            })
+        };
+        for code in [429, 500, 503] {
+            assert_eq!(ask(code, 5).await.unwrap(), 5, "{code}");
+        }
+        for code in [400, 403, 404, 409, 422] {
+            assert!(ask(code, 5).await.is_err(), "{code}");
+            assert_eq!(asked.get(), 1, "{code}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends_even_where_nothing_ever_answers() {
+        let silent = persist(PATIENT, || std::future::pending::<kube::Result<()>>());
+        let began = Instant::now();
+        assert!(silent.await.is_err());
+        assert!(began.elapsed() <= PATIENT + EACH);
     }
 }

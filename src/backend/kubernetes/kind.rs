@@ -36,11 +36,7 @@ pub struct NewCluster<'a> {
 impl Kind {
     /// Finds both programs and asks whether they answer.
     pub async fn find() -> Result<Self, BackendError> {
-        let engine = match std::env::var("KIND_EXPERIMENTAL_PROVIDER") {
-            Ok(provider) if !provider.is_empty() => provider,
-            Ok(_) | Err(_) => "docker".to_owned(),
-        };
-        let kind = Self { engine };
+        let kind = Self { engine: engine() };
         let version = kind.run("kind", &["version"]).await?;
         tracing::info!("{}", version.trim());
         kind.run(&kind.engine, &["info"]).await?;
@@ -152,12 +148,22 @@ impl Kind {
     }
 }
 
+/// The container engine that kind uses.
+pub(super) fn engine() -> String {
+    match std::env::var("KIND_EXPERIMENTAL_PROVIDER") {
+        Ok(provider) if !provider.is_empty() => provider,
+        Ok(_) | Err(_) => "docker".to_owned(),
+    }
+}
+
 /// All that a program prints, and the last lines of it.
 async fn heard(stream: Option<impl AsyncRead + Unpin>, log: bool) -> (String, Vec<String>) {
     let (mut all, mut tail) = (String::new(), Vec::new());
     let Some(stream) = stream else { return (all, tail) };
-    let mut lines = BufReader::new(stream).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
+    // Not everything that is printed is UTF-8, and what is not read blocks who prints it.
+    let mut lines = BufReader::new(stream).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
         if log {
             tracing::info!("{line}");
         }

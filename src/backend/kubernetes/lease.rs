@@ -1,5 +1,6 @@
-//! Which runs are alive on a cluster: each renews a Lease of its own; what has none is a dead run's and is removed.
+//! Which runs are alive on a cluster: each renews a Lease of its own.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use tokio::time::sleep;
 
 use super::agent::AGENT;
 use super::api_error;
-use super::client::Client;
+use super::client::{Client, PATIENT, persist};
 use super::manifest::RUN;
 use crate::backend::BackendError;
 
@@ -21,6 +22,12 @@ pub(super) const NAMESPACE: &str = "exit137";
 /// How long one holds without being renewed.
 const HOLDS_SECONDS: i32 = 40;
 const RENEWED_EVERY: Duration = Duration::from_secs(10);
+
+/// A lease that ran out so long ago is nobody's, however wrong its holder's clock may be.
+const LONG_AGO_SECONDS: i64 = 600;
+
+/// Within this time a run that is alive renews its lease, or has tried to.
+const RENEWS_WITHIN: Duration = Duration::from_secs(12);
 
 /// A run's lease, renewed for as long as this lives.
 #[derive(Debug)]
@@ -34,7 +41,9 @@ impl Held {
     /// Says that this run lives, before it makes anything else, and which agents it uses.
     pub(super) async fn take(client: &Client, run: &str, agents: Option<&str>) -> Result<Self, BackendError> {
         make_namespace(client).await?;
-        renew(client, run, agents).await.map_err(|error| api_error("take the run's lease", &error))?;
+        persist(PATIENT, || renew(client, run, agents))
+            .await
+            .map_err(|error| api_error("take the run's lease", &error))?;
         let (theirs, name, agents) = (client.clone(), run.to_owned(), agents.map(str::to_owned));
         let renewal = tokio::spawn(async move {
             loop {
@@ -51,8 +60,15 @@ impl Held {
     pub(super) async fn give_up(self) {
         self.renewal.abort();
         let leases: Api<Lease> = self.client.namespaced(NAMESPACE);
+        let params = DeleteParams::default();
         // One that stays runs out by itself.
-        let _ = leases.delete(&self.run, &DeleteParams::default()).await;
+        let _ = persist(RENEWED_EVERY, || leases.delete(&self.run, &params)).await;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.renewal.abort();
     }
 }
 
@@ -68,17 +84,19 @@ pub(super) async fn make_namespace(client: &Client) -> Result<(), BackendError> 
         },
         ..Namespace::default()
     };
-    let applied = namespaces.patch(NAMESPACE, &params(), &Patch::Apply(&own)).await;
-    applied.map_err(|error| api_error(&format!("make the namespace {NAMESPACE}"), &error))?;
-    Ok(())
+    let (params, own) = (params(), Patch::Apply(&own));
+    let applied = persist(PATIENT, || namespaces.patch(NAMESPACE, &params, &own)).await;
+    applied.map(drop).map_err(|error| api_error(&format!("make the namespace {NAMESPACE}"), &error))
 }
 
 async fn renew(client: &Client, run: &str, agents: Option<&str>) -> kube::Result<()> {
     let leases: Api<Lease> = client.namespaced(NAMESPACE);
+    let mut labels = BTreeMap::from([(RUN.to_owned(), run.to_owned())]);
+    labels.extend(agents.map(|agents| (AGENT.to_owned(), agents.to_owned())));
     let lease = Lease {
         metadata: ObjectMeta {
             name: Some(run.to_owned()),
-            labels: agents.map(|agents| [(AGENT.to_owned(), agents.to_owned())].into()),
+            labels: Some(labels),
             ..ObjectMeta::default()
         },
         spec: Some(LeaseSpec {
@@ -100,61 +118,71 @@ fn now() -> Timestamp {
     Timestamp::from_nanosecond(i128::from(crate::clock::unix_ns())).unwrap_or_default()
 }
 
-/// Removes the namespaces of runs that no longer renew their lease; answers what was removed.
-pub(super) async fn collect(client: &Client) -> Result<Vec<String>, BackendError> {
-    let doing = |error: kube::Error| api_error("look for what killed runs left behind", &error);
-    let namespaces: Api<Namespace> = client.all();
-    let ours = namespaces.list(&ListParams::default().labels(RUN)).await.map_err(doing)?;
-    if ours.items.is_empty() {
-        return Ok(Vec::new());
+/// The leases that there are.
+pub(super) struct Leases(BTreeMap<String, LeaseSpec>);
+
+impl Leases {
+    /// As they are now.
+    pub(super) async fn read(client: &Client) -> kube::Result<Self> {
+        let leases: Api<Lease> = client.namespaced(NAMESPACE);
+        let all = ListParams::default();
+        let list = persist(PATIENT, || leases.list(&all)).await?;
+        let named = |lease: Lease| {
+            let ours = lease.metadata.labels.is_some_and(|labels| labels.contains_key(RUN));
+            Some((lease.metadata.name?, lease.spec.unwrap_or_default())).filter(|_| ours)
+        };
+        Ok(Self(list.items.into_iter().filter_map(named).collect()))
     }
-    // Asked after the namespaces: a run takes its lease before it makes any.
+
+    /// The runs among these, and among those that have a lease, that are dead. Whether a lease has run out is told by this
+    /// machine's clock, and its holder's may be another: one that was renewed lately is looked at twice.
+    pub(super) async fn dead(
+        self,
+        client: &Client,
+        mut runs: Vec<String>,
+    ) -> kube::Result<impl Fn(&str) -> bool + use<>> {
+        runs.extend(self.0.keys().cloned());
+        let seconds_over = |run: &String| self.0.get(run).map(over_for);
+        let doubtful = |over: i64| (1..LONG_AGO_SECONDS).contains(&over);
+        let later = if runs.iter().filter_map(seconds_over).any(doubtful) {
+            sleep(RENEWS_WITHIN).await;
+            Some(Self::read(client).await?)
+        } else {
+            None
+        };
+        let before = self.0;
+        Ok(move |run: &str| {
+            let Some(lease) = before.get(run) else { return true };
+            let renewed = later.as_ref().and_then(|later| later.0.get(run));
+            over_for(lease) > 0 && renewed.is_none_or(|renewed| renewed.renew_time == lease.renew_time)
+        })
+    }
+
+    /// The runs that have a lease.
+    pub(super) fn runs(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+}
+
+/// Removes a run's lease.
+pub(super) async fn remove(client: &Client, run: &str) -> kube::Result<()> {
     let leases: Api<Lease> = client.namespaced(NAMESPACE);
-    let leases = leases.list(&ListParams::default()).await.map_err(doing)?;
-    let alive = |run: &str| {
-        let lease = leases.items.iter().find(|lease| lease.metadata.name.as_deref() == Some(run));
-        lease.and_then(|lease| lease.spec.as_ref()).is_some_and(holds)
-    };
-    let mut gone = Vec::new();
-    for namespace in ours.items {
-        let labels = namespace.metadata.labels.unwrap_or_default();
-        let (Some(name), Some(run)) = (namespace.metadata.name, labels.get(RUN)) else { continue };
-        if alive(run) || namespace.metadata.deletion_timestamp.is_some() {
-            continue;
-        }
-        namespaces.delete(&name, &DeleteParams::background()).await.map_err(doing)?;
-        gone.push(format!("namespace {name}"));
-    }
-    Ok(gone)
+    let params = DeleteParams::default();
+    persist(PATIENT, || leases.delete(run, &params)).await.map(drop)
 }
 
 /// Whether a run lives that uses these agents.
 pub(super) async fn any_uses(client: &Client, agents: &str) -> Result<bool, BackendError> {
     let leases: Api<Lease> = client.namespaced(NAMESPACE);
-    let leases = leases.list(&ListParams::default().labels(&format!("{AGENT}={agents}"))).await;
+    let of_them = ListParams::default().labels(&format!("{AGENT}={agents}"));
+    let leases = persist(PATIENT, || leases.list(&of_them)).await;
     let leases = leases.map_err(|error| api_error("list the runs' leases", &error))?;
-    Ok(leases.items.iter().filter_map(|lease| lease.spec.as_ref()).any(holds))
+    Ok(leases.items.iter().filter_map(|lease| lease.spec.as_ref()).any(|lease| over_for(lease) <= 0))
 }
 
-fn holds(lease: &LeaseSpec) -> bool {
-    let renewed = lease.renew_time.as_ref().map(|time| time.0);
-    let seconds = i64::from(lease.lease_duration_seconds.unwrap_or(HOLDS_SECONDS));
-    renewed.is_some_and(|renewed| now().as_second() - renewed.as_second() <= seconds)
-}
-
-/// Waits until no namespace of this run is left; answers those that are.
-pub(super) async fn wait_until_gone(client: &Client, run: &str, patience: Duration) -> Vec<String> {
-    let namespaces: Api<Namespace> = client.all();
-    let ours = ListParams::default().labels(&format!("{RUN}={run}"));
-    let until = tokio::time::Instant::now() + patience;
-    loop {
-        let left = match namespaces.list(&ours).await {
-            Ok(left) => left.items.into_iter().filter_map(|n| n.metadata.name).collect::<Vec<_>>(),
-            Err(error) => vec![format!("unknown: {error}")],
-        };
-        if left.is_empty() || tokio::time::Instant::now() >= until {
-            return left;
-        }
-        sleep(Duration::from_millis(250)).await;
-    }
+/// For how many seconds a lease has run out.
+fn over_for(lease: &LeaseSpec) -> i64 {
+    let holds = i64::from(lease.lease_duration_seconds.unwrap_or(HOLDS_SECONDS));
+    let renewed = lease.renew_time.as_ref().map_or(0, |time| time.0.as_second());
+    now().as_second() - renewed - holds
 }

@@ -2,26 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::{StreamExt as _, pin_mut};
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod as KubernetesPod};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod as KubernetesPod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
-use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::agent;
-use super::client::Client;
+use super::artifacts::Artifacts;
+use super::client::{Client, PATIENT, persist};
+use super::logs::Logs;
 use super::manifest::{self, Place};
 use super::node::Finder;
-use super::told::{Begun, Told};
-use super::{KubernetesBackend, api_error};
+use super::told::{self, Begun, Told};
+use super::watch::{self, Contact};
+use super::{KubernetesBackend, api_error, scheduling};
 use crate::backend::local::{ActionSpec, act, write_limit};
 use crate::backend::{Backend as _, BackendError, Running};
-use crate::evidence::{ActionDone, Fact, Moment, Observation, Source, SourceState, StopReason};
+use crate::clock;
+use crate::evidence::{ActionDone, Fact, Observation, Source, SourceState, StopReason};
 use crate::observe::Watch;
 use crate::recorder::Recorder;
 use crate::scenario::{Act, ContainerSelector, Pod, Scenario};
@@ -35,8 +38,15 @@ const API_LAG: Duration = Duration::from_secs(4);
 /// How much later than the kill the event that explains it may come.
 const EVENT_LAG: Duration = Duration::from_secs(8);
 
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
+
 /// How long pods may take to begin.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long to gather what goes with the namespace, and how many pods to ask for at a time.
+const GATHER: Duration = Duration::from_secs(20);
+const PAGE: u32 = 100;
 
 /// Who applies.
 const MANAGER: &str = "exit137";
@@ -52,6 +62,13 @@ pub struct RunningOnCluster {
     node: Option<Arc<OnNode>>,
     agents: Option<Arc<agent::Trial>>,
     watches: Mutex<JoinSet<()>>,
+    contact: Arc<Contact>,
+    logs: Arc<Logs>,
+    artifacts: Arc<Artifacts>,
+    /// The most memory that a node has for pods.
+    largest_node: Option<u64>,
+    /// Whether there may be a namespace of ours.
+    made: AtomicBool,
 }
 
 /// What watches the nodes from this host.
@@ -95,6 +112,7 @@ impl RunningOnCluster {
                 None
             }
         };
+        let artifacts = Arc::new(Artifacts::new(folder).map_err(observing)?);
         let namespace = format!("exit137-{}-{trial}", backend.run);
         // A namespace is a DNS label.
         let namespace = namespace.chars().take(63).collect::<String>().trim_end_matches('-').to_owned();
@@ -104,6 +122,7 @@ impl RunningOnCluster {
             agents.begin(&namespace, Arc::clone(&told), recorder.clone(), folder, &boot_id)
         };
         let agents = backend.agents.as_ref().map(begin).transpose().map_err(observing)?.map(Arc::new);
+        let logs = Logs::new(backend.client.namespaced(&namespace), folder).map_err(observing)?;
         Ok(Self {
             client: backend.client.clone(),
             place: Place { namespace, run: backend.run.clone(), image: backend.image.clone() },
@@ -113,6 +132,11 @@ impl RunningOnCluster {
             node,
             agents,
             watches: Mutex::default(),
+            contact: Arc::default(),
+            logs,
+            artifacts,
+            largest_node: backend.cluster.nodes.iter().filter_map(|node| node.allocatable).max(),
+            made: AtomicBool::new(false),
         })
     }
 
@@ -123,17 +147,20 @@ impl RunningOnCluster {
     /// Makes the namespace; a pod in it needs the service account that a controller makes a moment later.
     async fn make_namespace(&self, scenario: &Scenario) -> Result<(), BackendError> {
         let namespaces: Api<Namespace> = self.client.all();
-        let object = manifest::namespace(scenario, &self.place);
-        let applied = namespaces.patch(&self.place.namespace, &params(), &Patch::Apply(&object)).await;
-        applied
-            .map_err(|error| api_error(&format!("make the namespace {}", self.place.namespace), &error))?;
-        Ok(())
+        let (name, params) = (&self.place.namespace, params());
+        let object = Patch::Apply(manifest::namespace(scenario, &self.place));
+        self.made.store(true, Ordering::Relaxed);
+        let applied = persist(PATIENT, || namespaces.patch(name, &params, &object)).await;
+        // What the server refuses it has not made.
+        self.made.store(!matches!(applied, Err(kube::Error::Api(_))), Ordering::Relaxed);
+        applied.map(drop).map_err(|error| api_error(&format!("make the namespace {name}"), &error))
     }
 
     async fn apply_pod(&self, name: &str, pod: &KubernetesPod) -> Result<(), BackendError> {
         let until = Instant::now() + PATIENCE;
+        let (api, params, pod) = (self.api(), params(), Patch::Apply(pod));
         loop {
-            match self.api().patch(name, &params(), &Patch::Apply(pod)).await {
+            match persist(PATIENT, || api.patch(name, &params, &pod)).await {
                 Ok(_) => return Ok(()),
                 Err(kube::Error::Api(status))
                     if status.message.contains("serviceaccount") && Instant::now() < until =>
@@ -147,17 +174,20 @@ impl RunningOnCluster {
 
     fn begin_watches(&self) {
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        let (pods, told, node) = (self.api(), Arc::clone(&self.told), self.node.clone());
-        let (agents, recorder) = (self.agents.clone(), self.recorder.clone());
-        watches.spawn(async move {
-            watch_pods(pods, &told, node.as_deref(), agents.as_deref(), &recorder).await;
-        });
         if let Some(agents) = self.agents.clone() {
             watches.spawn(async move { agents.hear().await });
         }
-        let events = self.client.namespaced(&self.place.namespace);
-        let (told, recorder) = (Arc::clone(&self.told), self.recorder.clone());
-        watches.spawn(async move { watch_events(events, &told, &recorder).await });
+        let namespace = &self.place.namespace;
+        let follower = || (self.recorder.clone(), Arc::clone(&self.contact));
+        let (recorder, contact) = follower();
+        let pods = watch::Pods::new(Arc::clone(&self.told), self.each_pod());
+        watches.spawn(watch::follow(self.client.watch_namespaced(namespace), pods, recorder, contact));
+        let (recorder, contact) = follower();
+        let events = watch::Events(Arc::clone(&self.told));
+        watches.spawn(watch::follow(self.client.watch_namespaced(namespace), events, recorder, contact));
+        let (recorder, contact) = follower();
+        let nodes = watch::Nodes::new(self.recorder.clone());
+        watches.spawn(watch::follow(self.client.watch_all::<Node>(), nodes, recorder, contact));
         if let Some(node) = self.node.clone() {
             let told = Arc::clone(&self.told);
             watches.spawn(async move {
@@ -169,17 +199,47 @@ impl RunningOnCluster {
         }
     }
 
+    /// What is done with each object of a pod: its cgroups are looked for, its logs are kept, and when it goes its last form too.
+    fn each_pod(&self) -> impl FnMut(&KubernetesPod, Option<String>, bool) + Send + use<> {
+        let (node, logs) = (self.node.clone(), Arc::clone(&self.logs));
+        let (agents, artifacts) = (self.agents.clone(), Arc::clone(&self.artifacts));
+        move |pod, new, gone| {
+            let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            if let (Some(agents), Some(node_name)) = (&agents, node_name) {
+                agents.pod_is_on(pod.metadata.uid.as_deref().unwrap_or_default(), node_name);
+            }
+            if let (Some(uid), Some(node)) = (new, &node) {
+                node.finder.lock().unwrap_or_else(PoisonError::into_inner).add_pod(&uid);
+            }
+            if gone {
+                artifacts.pod(pod);
+            } else if let Some(name) = told::name_of(pod) {
+                logs.see(&name, pod);
+            }
+        }
+    }
+
     async fn wait_until_begun(&self, names: &[String]) -> Result<(), BackendError> {
         let mut begun = self.told.begun.subscribe();
         let all = |known: &BTreeMap<String, Begun>| {
             let never = known.values().any(|begun| matches!(begun, Begun::Never(_)));
             never || names.iter().all(|name| known.get(name) == Some(&Begun::Yes))
         };
-        let waited = timeout(PATIENCE, begun.wait_for(all)).await;
+        let waited = tokio::select! {
+            waited = timeout(PATIENCE, begun.wait_for(all)) => waited,
+            why = scheduling::in_vain(self.api(), self.largest_node) => return Err(why),
+        };
         let known = waited.ok().and_then(|known| Some(known.ok()?.clone()));
         let Some(known) = known else { return Err(self.stuck(names).await) };
         let never = known.iter().find_map(|(pod, begun)| match begun {
-            Begun::Never(why) => Some(format!("pod {pod} cannot run: {why}")),
+            Begun::Never(why) => {
+                let hint = if why.contains("Image") {
+                    "; is the image's name right, and has every node it or may pull it?"
+                } else {
+                    ""
+                };
+                Some(format!("pod {pod} cannot run: {why}{hint}"))
+            }
             Begun::No | Begun::Yes => None,
         });
         never.map_or(Ok(()), |why| Err(BackendError(why)))
@@ -217,7 +277,8 @@ impl RunningOnCluster {
             let grace = grace_seconds.or(own.map(|pod| pod.grace_seconds));
             self.told.asked(name, StopReason::Delete, grace.map(|grace| u64::from(grace) * 1000));
             let params = DeleteParams { grace_period_seconds: grace, ..DeleteParams::default() };
-            self.api().delete(name, &params).await.map_err(|error| error.to_string())?;
+            let api = self.api();
+            persist(PATIENT, || api.delete(name, &params)).await.map_err(|error| error.to_string())?;
         }
         if selected.is_empty() { Err(format!("there is no pod {pod}")) } else { Ok(()) }
     }
@@ -253,19 +314,63 @@ impl RunningOnCluster {
 
     /// Waits until the API has told of what the nodes saw end.
     async fn let_the_api_tell(&self) {
-        let until = Instant::now() + API_LAG;
+        // After a break, a kubelet has not told yet what it could not.
+        let broke = self.contact.broke_within(2 * watch::EVENTS_AFTER_A_BREAK);
+        let (api_lag, event_lag) = if broke {
+            // Whether it answers, the requests that follow will tell as well.
+            let _ = persist(PATIENT, || self.client.version()).await;
+            (watch::TOLD_AFTER_A_BREAK, watch::EVENTS_AFTER_A_BREAK)
+        } else {
+            (API_LAG, EVENT_LAG)
+        };
+        let until = Instant::now() + api_lag;
         // Where nobody watches the nodes, there is no telling what is still to come.
         let nobody = self.node.is_none() && self.agents.is_none();
         while Instant::now() < until && (nobody || self.told.waits_for_names()) {
             sleep(Duration::from_millis(50)).await;
         }
         // A kubelet under load sends its events late (`eventRecordQPS`).
-        let until = Instant::now() + EVENT_LAG;
+        let until = Instant::now() + event_lag;
         let probed: Vec<String> =
             self.pods.iter().filter(|pod| is_probed(pod)).flat_map(Pod::replica_names).collect();
         while Instant::now() < until && self.told.waits_for_events(&probed) {
             sleep(Duration::from_millis(50)).await;
         }
+        if broke && self.told.waits_for_events(&probed) {
+            let gap = Fact::Source(SourceState::Gap { of: Source::Kubelet, lost: 1 });
+            self.recorder.record(Source::Kubelet, self.contact.since_it_broke(), None, gap);
+        }
+    }
+}
+
+impl RunningOnCluster {
+    /// Keeps what goes with the namespace: pods, events, logs.
+    async fn keep_what_goes(&self) {
+        let (api, events) = (self.api(), self.client.namespaced::<Event>(&self.place.namespace));
+        let gather = async {
+            let mut params = ListParams::default().limit(PAGE);
+            loop {
+                let listed = persist(GATHER, || api.list(&params)).await;
+                let page = match listed {
+                    Ok(page) => page,
+                    Err(error) => break tracing::info!(%error, "the pods are not kept"),
+                };
+                for pod in &page.items {
+                    self.artifacts.pod(pod);
+                    if let Some(name) = told::name_of(pod) {
+                        self.logs.see_last(&name, pod);
+                    }
+                }
+                let Some(next) = page.metadata.continue_.filter(|next| !next.is_empty()) else { break };
+                params = params.continue_token(&next);
+            }
+            self.artifacts.events(&events).await;
+            self.logs.finish(GATHER).await;
+        };
+        if timeout(GATHER, gather).await.is_err() {
+            tracing::info!("not all could be kept of {} in time", self.place.namespace);
+        }
+        self.artifacts.close();
     }
 }
 
@@ -293,17 +398,28 @@ impl Running for RunningOnCluster {
 
     async fn tear_down(&self) -> Vec<String> {
         self.told.tear_down();
-        self.let_the_api_tell().await;
+        let decided = clock::unix_ns();
         let mut left = Vec::new();
-        // Whoever ignores SIGTERM is not waited for.
-        let now = DeleteParams::default().grace_period(0);
-        if let Err(error) = self.api().delete_collection(&now, &ListParams::default()).await {
-            left.push(format!("pods in namespace {}: {error}", self.place.namespace));
+        if !self.made.load(Ordering::Relaxed) {
+            return left;
         }
-        let namespaces: Api<Namespace> = self.client.all();
-        match namespaces.delete(&self.place.namespace, &DeleteParams::background()).await {
+        self.let_the_api_tell().await;
+        self.keep_what_goes().await;
+        // The API tells ends in whole seconds: none that the deletion brings about may look like one from before.
+        while clock::unix_ns() / SECOND == decided / SECOND {
+            sleep(Duration::from_millis(20)).await;
+        }
+        // Whoever ignores SIGTERM is not waited for.
+        let (now, all) = (DeleteParams::default().grace_period(0), ListParams::default());
+        let background = DeleteParams::background();
+        let (pods, namespaces) = (self.api(), self.client.all::<Namespace>());
+        let name = &self.place.namespace;
+        if let Err(error) = persist(PATIENT, || pods.delete_collection(&now, &all)).await {
+            left.push(format!("pods in namespace {name}: {error}"));
+        }
+        match persist(PATIENT, || namespaces.delete(name, &background)).await {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => left.push(format!("namespace {}: {error}", self.place.namespace)),
+            Err(error) => left.push(format!("namespace {name}: {error}")),
             Ok(_) => {}
         }
         left
@@ -358,76 +474,4 @@ fn is_probed(pod: &Pod) -> bool {
 
 fn params() -> PatchParams {
     PatchParams::apply(MANAGER).force()
-}
-
-/// Follows the pods of a namespace. A watch that had to begin anew may have missed something: that is said.
-async fn watch_pods(
-    pods: Api<KubernetesPod>,
-    told: &Told,
-    node: Option<&OnNode>,
-    agents: Option<&agent::Trial>,
-    recorder: &Recorder,
-) {
-    let stream = watcher(pods, watcher::Config::default()).default_backoff();
-    pin_mut!(stream);
-    let mut gap = Gap::new(Source::Runtime);
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
-                let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-                if let (Some(agents), Some(node_name)) = (agents, node_name) {
-                    agents.pod_is_on(pod.metadata.uid.as_deref().unwrap_or_default(), node_name);
-                }
-                if let (Some(uid), Some(node)) = (told.pod(&pod), node) {
-                    node.finder.lock().unwrap_or_else(PoisonError::into_inner).add_pod(&uid);
-                }
-            }
-            Ok(watcher::Event::Delete(pod)) => drop(told.pod(&pod)),
-            Ok(watcher::Event::Init) => gap.listing(recorder),
-            Ok(watcher::Event::InitDone) => {}
-            Err(error) => gap.broken(&error),
-        }
-    }
-}
-
-async fn watch_events(events: Api<Event>, told: &Told, recorder: &Recorder) {
-    let stream = watcher(events, watcher::Config::default()).default_backoff();
-    pin_mut!(stream);
-    let mut gap = Gap::new(Source::Kubelet);
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(watcher::Event::Apply(event) | watcher::Event::InitApply(event)) => told.event(&event),
-            Ok(watcher::Event::Init) => gap.listing(recorder),
-            Ok(watcher::Event::Delete(_) | watcher::Event::InitDone) => {}
-            Err(error) => gap.broken(&error),
-        }
-    }
-}
-
-/// A watch that broke, and what it may have missed.
-struct Gap {
-    of: Source,
-    listed: bool,
-    heard: u64,
-}
-
-impl Gap {
-    fn new(of: Source) -> Self {
-        Self { of, listed: false, heard: crate::clock::boot_ns() }
-    }
-
-    /// The watch lists everything: the first time it begins so, later it has lost its place (HTTP 410).
-    fn listing(&mut self, recorder: &Recorder) {
-        if self.listed {
-            let at = Moment::between(self.heard, crate::clock::boot_ns());
-            let gap = SourceState::Gap { of: self.of, lost: 1 };
-            recorder.record(self.of, at, None, Fact::Source(gap));
-        }
-        self.listed = true;
-        self.heard = crate::clock::boot_ns();
-    }
-
-    fn broken(&self, error: &watcher::Error) {
-        tracing::info!(source = %self.of, %error, "a watch broke and begins anew");
-    }
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::manifest::POD;
 use super::names::{Names, Renamed};
 use crate::clock;
-use crate::evidence::kubernetes::{PodReader, Statement, WallOffset, container_ids};
+use crate::evidence::kubernetes::{Controllers, PodReader, Statement, WallOffset, container_ids};
 use crate::evidence::{ContainerRef, Fact, Moment, Observation, PodStopping, Source, StopReason, Stopping};
 use crate::recorder::Recorder;
 
@@ -38,6 +38,7 @@ pub(super) struct Told {
 struct State {
     names: Names,
     readers: HashMap<String, PodReader>,
+    controllers: Controllers,
     /// What the nodes told of containers that the API has not named yet.
     waiting: Vec<Observation>,
     uids: Vec<String>,
@@ -67,6 +68,7 @@ impl Told {
             state.names.learn_pod(&uid, &name);
         }
         let (received, wall) = now();
+        state.controllers.pod(&name, object, &wall);
         let reader = state.readers.entry(name.clone()).or_insert_with(|| PodReader::new(&name));
         let statements = reader.object(object, received, &wall);
         let mut learned = false;
@@ -89,13 +91,20 @@ impl Told {
         new.then_some(uid)
     }
 
-    /// An event on one of the pods.
+    /// An event on one of the pods, or on what made them.
     pub(super) fn event(&self, event: &Event) {
         let (received, wall) = now();
         let about = event.involved_object.name.clone().unwrap_or_default();
-        let statements =
-            self.lock().readers.get_mut(&about).map(|reader| reader.event(event, received, &wall));
-        self.state_all(statements.unwrap_or_default());
+        let of_a_pod = event.involved_object.kind.as_deref() == Some("Pod");
+        let statements = {
+            let mut state = self.lock();
+            let State { readers, controllers, .. } = &mut *state;
+            match readers.get_mut(&about).filter(|_| of_a_pod) {
+                Some(reader) => reader.event(event, received, &wall),
+                None => controllers.event(event, received, &wall),
+            }
+        };
+        self.state_all(statements);
     }
 
     /// What a node tells, under provisional names.
@@ -216,7 +225,8 @@ impl State {
     }
 }
 
-fn name_of(object: &Pod) -> Option<String> {
+/// What the record calls a pod.
+pub(super) fn name_of(object: &Pod) -> Option<String> {
     object.metadata.labels.as_ref()?.get(POD).cloned()
 }
 

@@ -85,7 +85,7 @@ async fn run_trial<B: Backend>(
     let name = if number == 1 { scenario.name.clone() } else { format!("{} #{number}", scenario.name) };
     let trial_folder = Artifacts::trial(folder, number).map_err(|error| error.to_string())?;
     progress.event(&name, RunEvent::Started);
-    let began = clock::boot_ns();
+    let (began, began_unix_ns) = (clock::boot_ns(), clock::unix_ns());
     let follower = Mutex::new(Follower::default());
     let trial = format!("{}-{number}", scenario.name);
     let outcome = runner::run(scenario, &trial, shared, &trial_folder, |observation, usage| {
@@ -98,6 +98,7 @@ async fn run_trial<B: Backend>(
     let kept = artifacts::read_trial(&trial_folder)?;
     let came_to = trial::report(scenario, number, &kept).outcome;
     let came_to = if outcome.left_behind.is_empty() { came_to } else { Outcome::Errored };
+    shared.backend.judged(&trial_folder, came_to == Outcome::Passed, began_unix_ns).await;
     progress.event(&name, RunEvent::Ended(came_to, Duration::from_nanos(clock::boot_ns() - began)));
     Ok(())
 }

@@ -29,16 +29,20 @@ pub(super) fn of_pod(timeline: &Timeline, container: &ContainerRef, to: u64) -> 
     Some(Seen { at, sequence: told.sequence, source: told.source, fact })
 }
 
-/// How much a statement says about who asked. That a pod is deleted it is in any case.
+/// How much a statement says about who asked. That a pod is deleted it is in any case; that its ReplicaSet was to have fewer
+/// it is also when that is for the sake of another revision.
 fn telling(timeline: &Timeline, stop: &Seen<PodStopping>) -> u8 {
-    match (stop.fact.reason == StopReason::Delete, stop.source) {
-        (true, Source::Harness) => 2,
-        (true, _) => u8::from(who_asked_is_said(timeline)),
-        (false, _) => 3,
+    match (stop.fact.reason, stop.source) {
+        (StopReason::Delete, Source::Harness) => 2,
+        (StopReason::Delete, _) => u8::from(who_asked_is_said(timeline, &stop.fact.pod)),
+        (StopReason::ScaleDown, _) => 3,
+        (_, _) => 4,
     }
 }
 
-/// Whether that the pod was deleted, and nothing more, means that somebody deleted it.
-pub(in crate::diagnosis) fn who_asked_is_said(timeline: &Timeline) -> bool {
-    timeline.cluster.as_ref().is_none_or(|cluster| cluster.minor >= SAYS_WHO_ASKED)
+/// Whether that the pod was deleted, and nothing more, means that somebody deleted it. A controller's event may have been
+/// lost, and what the garbage collector deletes with its owner nobody comments on.
+pub(in crate::diagnosis) fn who_asked_is_said(timeline: &Timeline, pod: &str) -> bool {
+    let controlled = timeline.pods.iter().any(|seen| seen.fact.pod == pod && seen.fact.controller.is_some());
+    !controlled && timeline.cluster.as_ref().is_none_or(|cluster| cluster.minor >= SAYS_WHO_ASKED)
 }

@@ -64,19 +64,23 @@ pub(in crate::diagnosis) fn undetermined(case: &Case<'_>) -> Option<Attribution>
         return None;
     }
     let counted = case.unnamed_kills();
+    let ended = match case.end {
+        Some(End::Code(_)) => "It ended with 137",
+        Some(End::Exited(_) | End::Signaled(_)) | None => "SIGKILL ended it",
+    };
     let explanation = match () {
         () if counted > 0 => format!(
-            "SIGKILL ended it and its cgroup counted {counted} OOM kills, but it had other processes: whether its main \
+            "{ended} and its cgroup counted {counted} OOM kills, but it had other processes: whether its main \
              process was the victim cannot be told."
         ),
         () if touches_a_stranger(case) => {
-            "SIGKILL ended it, and about then the kernel OOM-killed a process whose owner is not known."
-                .to_owned()
+            format!("{ended}, and about then the kernel OOM-killed a process whose owner is not known.")
         }
-        () if case.hand() == Hand::Unknown => "SIGKILL ended it, and nothing says who sent it.".to_owned(),
-        () => {
-            "SIGKILL ended it; neither the runtime nor anything else that was watched explains it.".to_owned()
+        () if matches!(case.end, Some(End::Code(_))) => {
+            format!("{ended}: whether a SIGKILL did it, or the program itself, nothing says.")
         }
+        () if case.hand() == Hand::Unknown => format!("{ended}, and nothing says who sent it."),
+        () => format!("{ended}; neither the runtime nor anything else that was watched explains it."),
     };
     let mut found = case.undetermined(explanation);
     found.evidence.extend(case.late_rises().iter().map(|rise| rise.evidence));

@@ -3,7 +3,7 @@
 use crate::cause::{Cause, Confidence, Detail};
 use crate::diagnosis::Attribution;
 use crate::diagnosis::case::Case;
-use crate::diagnosis::domain::{Scope, TELL_DOMAIN, scope};
+use crate::diagnosis::domain::{Scope, TELL_DOMAIN, scope, touches};
 use crate::diagnosis::kills::{Kill, Level, Owner};
 use crate::diagnosis::timeline::{MS, SECOND};
 use crate::evidence::{Moment, Source};
@@ -16,7 +16,8 @@ pub(in crate::diagnosis) fn start(case: &Case<'_>) -> Option<Attribution> {
     let failed = case.failed?;
     let why =
         |how: &str| format!("It never started: {how} before the program could run, so the limit is too low.");
-    if let Some(kill) = case.main_kill.or(case.child_kills.first().copied()) {
+    let others = || case.child_kills.iter().chain(&case.nameless_kills).next().copied();
+    if let Some(kill) = case.main_kill.or_else(others) {
         let how = format!("the kernel OOM-killed its process {}", kill.pid);
         let mut found = case.attribute(Cause::StartOom, None, Confidence::Certain, why(&how));
         found.evidence.extend(&kill.evidence);
@@ -55,8 +56,38 @@ pub(in crate::diagnosis) fn main_process(case: &Case<'_>) -> Option<Attribution>
             ),
         );
     }
-    let mut found = attribute(case, Some(kill), kill.at.moment, Confidence::Certain);
+    // That it was the main process follows from there having been no other, where nobody told its PID.
+    let surely_main = if case.main_pid.is_some() { Confidence::Certain } else { Confidence::High };
+    let mut found = attribute(case, Some(kill), kill.at.moment, surely_main);
     found.evidence.extend(&kill.evidence);
+    Some(found)
+}
+
+/// The kernel names victims in it, and nobody its main process. Where the kill took all of the container, whose process was
+/// chosen decides nothing if it was not the container's own limit; otherwise it cannot be told.
+pub(in crate::diagnosis) fn nameless(case: &Case<'_>) -> Option<Attribution> {
+    let kill = case.nameless_kills.first().copied()?;
+    let at_once = case.nameless_kills.iter().any(|kill| touches(kill.at.moment, case.ended_at, SECOND));
+    if case.failed.is_some() || case.sigkilled() == Some(false) || !at_once {
+        return None;
+    }
+    let scope = scope(case, Some(kill), kill.at.moment);
+    let mut found = match scope {
+        Ok(scope) if case.killed_as_group() && scope.cause != Cause::ContainerOom => {
+            settled(case, &scope, None, Confidence::High)
+        }
+        Ok(scope) if case.alone_in_group_kill() => settled(case, &scope, None, Confidence::High),
+        Ok(_) | Err(_) => case.undetermined(format!(
+            "The kernel OOM-killed {} in it about then; whether that was its main process is not known.",
+            kill.comm.as_deref().unwrap_or("a process")
+        )),
+    };
+    found.evidence.extend(case.nameless_kills.iter().flat_map(|kill| &kill.evidence));
+    if found.cause == Cause::Undetermined {
+        let (from, to) = case.window();
+        let naming = [Source::Trace, Source::Exits, Source::Kubelet, Source::Memcg];
+        found.missing = case.timeline.missing(&naming, from, to);
+    }
     Some(found)
 }
 

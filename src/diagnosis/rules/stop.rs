@@ -9,7 +9,7 @@ use crate::evidence::{End, Source, StopReason, Stopping};
 
 /// A decision to stop it is known, and the end followed from it.
 pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
-    let stop = case.decision()?;
+    let stop = case.decision().filter(|_| !case.only_invented())?;
     let killed = case.sigkilled() != Some(false);
     let confidence = if killed { by_sigkill(case, &stop)? } else { by_asking(case, &stop)? };
     let (why_cause, detail) = match stop.fact.reason {
@@ -21,6 +21,8 @@ pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
         }
         StopReason::Delete => (Cause::GracePeriod, None),
         StopReason::Drain => (Cause::GracePeriod, Some(Detail::Drain)),
+        StopReason::Rollout => (Cause::GracePeriod, Some(Detail::Rollout)),
+        StopReason::ScaleDown => (Cause::GracePeriod, Some(Detail::ScaleDown)),
         StopReason::Taint => (Cause::GracePeriod, Some(Detail::Taint)),
         StopReason::PodCompleted | StopReason::Restart | StopReason::PostStartHook | StopReason::WithPod => {
             (Cause::GracePeriod, None)
@@ -31,10 +33,17 @@ pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
         StopReason::NodeShutdown => (Cause::NodeShutdown, None),
         StopReason::TearDown => return None,
     };
-    let why = why_stopped(stop.fact.reason);
+    let why = match stop.fact.reason {
+        StopReason::Eviction => evicted_for(case),
+        _ => why_stopped(stop.fact.reason).to_owned(),
+    };
     let grace = stop.fact.grace_ms;
     let explanation = if killed {
-        let outlived = format!("outlived its grace period of {grace} ms, and got SIGKILL");
+        let outlived = match stop.fact.reason {
+            // Old kubelets gave the pod's own grace period, newer ones a second (kubernetes#115819).
+            StopReason::Eviction => "did not end when asked, and got SIGKILL".to_owned(),
+            _ => format!("outlived its grace period of {grace} ms, and got SIGKILL"),
+        };
         let how = if case.by_kubelet() { "got SIGKILL from the kubelet itself".to_owned() } else { outlived };
         format!("It was stopped because {why}, {how}.")
     } else {
@@ -51,7 +60,8 @@ pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
 /// The end of the grace period: SIGKILL from the runtime.
 fn by_sigkill(case: &Case<'_>, stop: &Seen<Stopping>) -> Option<Confidence> {
     let oom_excluded = !case.no_oom_by().is_empty();
-    let oom_possible = case.main_kill.is_some() || (!oom_excluded && case.unnamed_kills() > 0);
+    let nameless = !case.nameless_kills.is_empty();
+    let oom_possible = case.main_kill.is_some() || (!oom_excluded && (nameless || case.unnamed_kills() > 0));
     let unconfirmed = if oom_excluded { Confidence::High } else { Confidence::Medium };
     match case.hand() {
         // A cluster's runtime has more than one master: a SIGKILL before the grace period was over is another's.
@@ -84,6 +94,28 @@ fn by_asking(case: &Case<'_>, stop: &Seen<Stopping>) -> Option<Confidence> {
     Some(if case.runtime_sent(15).is_some() { Confidence::Certain } else { Confidence::High })
 }
 
+/// What the pod was evicted for, by the kubelet's own message (eviction/helpers.go, eviction_manager.go). Not all of it is
+/// memory.
+fn evicted_for(case: &Case<'_>) -> String {
+    let stops = case.timeline.pod_stops.iter();
+    let mut said = stops
+        .filter(|stop| stop.fact.pod == case.container.pod && stop.fact.reason == StopReason::Eviction)
+        .map(|stop| stop.fact.message.as_str());
+    let storage =
+        ["Usage of EmptyDir volume", "ephemeral local storage usage", "local ephemeral storage limit"];
+    let words = said.find_map(|said| {
+        if storage.iter().any(|words| said.contains(words)) {
+            return Some("it used more local storage than its limit, which is no want of memory".to_owned());
+        }
+        let (_, rest) = said.split_once("The node was low on resource: ")?;
+        let resource: String = rest.chars().take_while(|c| !".[] ".contains(*c)).collect();
+        let memory = if resource == "memory" { "" } else { ", which is no want of memory" };
+        Some(format!("its node was low on {resource}{memory}"))
+    });
+    let words = words.map(|words| format!("the kubelet evicted its pod: {words}"));
+    words.unwrap_or_else(|| why_stopped(StopReason::Eviction).to_owned())
+}
+
 /// The failures of the probe that led to the decision.
 fn failures(case: &Case<'_>, stop: &Seen<Stopping>) -> Vec<u64> {
     let Some(probe) = stop.fact.reason.probe() else { return Vec::new() };
@@ -98,7 +130,7 @@ fn failures(case: &Case<'_>, stop: &Seen<Stopping>) -> Vec<u64> {
 /// The runtime stopped it, so somebody had decided to, and whoever would know was not listening. This is never an
 /// `external-kill`.
 pub(in crate::diagnosis) fn decision_unknown(case: &Case<'_>) -> Option<Attribution> {
-    if case.decision().is_some() || case.failed.is_some() {
+    if case.decision().is_some() || case.failed.is_some() || case.only_invented() {
         return None;
     }
     let kubelet = case.watched(Source::Kubelet);

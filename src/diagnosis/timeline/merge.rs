@@ -53,7 +53,6 @@ pub(super) fn end(known: &mut BTreeMap<ContainerRef, Seen<ContainerEnded>>, new:
         mine.end = theirs.end;
     }
     mine.reason = mine.reason.take().or(theirs.reason);
-    mine.invented = mine.invented.or(theirs.invented);
     mine.cpu_ms = mine.cpu_ms.or(theirs.cpu_ms);
     known.insert(key, better);
 }

@@ -63,7 +63,7 @@ pub(super) fn read(reader: &mut PodReader, event: &Event, received: Received<'_>
 
 /// An event's name ends in the nanosecond of its first occurrence (client-go `record/event.go:makeEvent`); later ones have
 /// whole seconds.
-fn moment(event: &Event, count: i32, received: Received<'_>) -> Moment {
+pub(super) fn moment(event: &Event, count: i32, received: Received<'_>) -> Moment {
     if count == 1 {
         let suffix = event.metadata.name.as_deref().and_then(|name| name.rsplit('.').next());
         let ns = suffix.filter(|hex| hex.len() == 16).and_then(|hex| i128::from_str_radix(hex, 16).ok());

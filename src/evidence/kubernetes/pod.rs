@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Serialize;
 
+use super::controller::controller_of;
 use super::{SECOND, Statement, WallOffset, bare_id, event, instance, last_instance, statuses};
 use crate::evidence::{
     ContainerEnded, ContainerRef, ContainerStarted, End, Fact, Invented, Moment, PodSeen, PodStopping,
@@ -92,6 +93,7 @@ impl PodReader {
             namespace: object.metadata.namespace.clone().unwrap_or_default(),
             uid,
             node,
+            controller: controller_of(object),
         });
         statements.push(Statement { source: Source::Kubelet, moment: received.at, raw: None, fact });
     }
@@ -209,6 +211,13 @@ impl PodReader {
         self.runs.get(name).copied().unwrap_or(0)
     }
 
+    /// The latest run, up to this one, that was heard to begin. With an end that it makes up the kubelet may have counted
+    /// the restart already that is still to come (kubelet_pods.go:convertToAPIContainerStatuses), and may not have.
+    fn latest_begun(&self, name: &str, instance: u32) -> u32 {
+        let begun = |run: &u32| self.said.contains(&format!("started {name} {run}"));
+        (0..=instance).rev().find(begun).unwrap_or(instance)
+    }
+
     /// The pod's own grace period.
     pub(super) fn grace_seconds(&self) -> u32 {
         let seconds = self.spec.termination_grace_period_seconds.unwrap_or(30);
@@ -224,6 +233,8 @@ impl PodReader {
         statements: &mut Vec<Statement>,
     ) {
         let reason = terminated.reason.as_deref();
+        let invented = invented(reason);
+        let instance = invented.map_or(instance, |_| self.latest_begun(name, instance));
         let container = self.run(name, instance);
         let never_ran = matches!(reason, Some("StartError" | "ContainerCannotRun"));
         // The zero time is what an invented or failed run has.
@@ -231,7 +242,9 @@ impl PodReader {
             let time = time.map(|time| time.0).filter(|time| time.as_second() > 0)?;
             Some(received.wall.second(time))
         };
-        let moment = time(terminated.finished_at.as_ref()).unwrap_or(received.at);
+        // When what was lost had ended the kubelet does not know.
+        let untold = if invented.is_some() { Moment::between(0, received.at.latest()) } else { received.at };
+        let moment = time(terminated.finished_at.as_ref()).unwrap_or(untold);
         if !never_ran {
             let id = terminated.container_id.as_deref().map(bare_id).filter(|id| !id.is_empty());
             if let Some(at) = time(terminated.started_at.as_ref()) {
@@ -249,11 +262,7 @@ impl PodReader {
                 container,
                 end: End::Code(terminated.exit_code),
                 reason: terminated.reason.clone(),
-                invented: match reason {
-                    Some("ContainerStatusUnknown") => Some(Invented::StatusUnknown),
-                    Some("RestartingAllContainers") => Some(Invented::RestartAllContainers),
-                    Some(_) | None => None,
-                },
+                invented,
                 cpu_ms: None,
             })
         };
@@ -331,6 +340,15 @@ fn pod_reason(reason: &str, message: &str) -> Option<StopReason> {
         "Preempting" => Some(StopReason::Preemption),
         "DeadlineExceeded" => Some(StopReason::Deadline),
         "Terminated" | "Shutdown" if message.contains("shutdown") => Some(StopReason::NodeShutdown),
+        _ => None,
+    }
+}
+
+/// Whether the kubelet made the end up (causes.md C20, C21).
+fn invented(reason: Option<&str>) -> Option<Invented> {
+    match reason? {
+        "ContainerStatusUnknown" => Some(Invented::StatusUnknown),
+        "RestartingAllContainers" => Some(Invented::RestartAllContainers),
         _ => None,
     }
 }

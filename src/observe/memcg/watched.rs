@@ -205,10 +205,11 @@ impl Watched {
 
     fn read_processes(&mut self, now: u64) {
         let CgroupOwner::Container(container) = &self.cgroup.owner else { return };
+        let Ok(text) = fs::read_to_string(self.cgroup.directory.join("cgroup.procs")) else { return };
         if !self.pids_mean_something {
+            self.count_processes(now, &text);
             return;
         }
-        let Ok(text) = fs::read_to_string(self.cgroup.directory.join("cgroup.procs")) else { return };
         for pid in text.lines().filter_map(|line| line.parse().ok()) {
             self.subscriber.learn(pid, container);
             if self.processes.insert(pid) {
@@ -217,6 +218,21 @@ impl Watched {
                 self.subscriber.recorder.record(Source::Memcg, moment, None, Fact::Process(seen));
             }
         }
+    }
+
+    /// Those of another PID namespace are listed as 0 (`cgroup-v1.c:cgroup_pidlist_show`, v2 likewise): a number they are still.
+    /// While a runtime still makes the container, its own processes are in it.
+    fn count_processes(&mut self, now: u64, procs: &str) {
+        let of_runtime = |pid: &str| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with("runc"))
+        };
+        let count = u64::try_from(procs.lines().count()).unwrap_or(u64::MAX);
+        if Some(count) <= self.counters.processes || procs.lines().any(of_runtime) {
+            return;
+        }
+        self.counters.processes = Some(count);
+        let (moment, counters) = (Moment::between(self.read_at, now), self.counters.clone());
+        self.subscriber.recorder.record(Source::Memcg, moment, None, Fact::Counters(counters));
     }
 
     fn report(&self, write: impl FnOnce(&mut super::super::samples::Samples) -> io::Result<()>) {

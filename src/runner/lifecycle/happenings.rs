@@ -77,6 +77,8 @@ impl Happenings {
                     | StopReason::PostStartHook => false,
                     StopReason::Delete
                     | StopReason::Drain
+                    | StopReason::Rollout
+                    | StopReason::ScaleDown
                     | StopReason::Taint
                     | StopReason::Preemption
                     | StopReason::Eviction

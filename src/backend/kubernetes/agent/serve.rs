@@ -16,6 +16,7 @@ use crate::backend::BackendError;
 use crate::backend::kubernetes::client::Client;
 use crate::backend::kubernetes::manifest::{POD, RUN};
 use crate::backend::kubernetes::node::Finder;
+use crate::backend::kubernetes::watch::{Steady, TURN};
 use crate::backend::local;
 use crate::clock;
 use crate::evidence::record::Emitter;
@@ -141,8 +142,8 @@ async fn beat(node: Arc<Node>, watch: Watch, outbox: Arc<Outbox>, about: Beat) {
 
 /// Follows the pods of all runs on this node, for as long as the agent lives.
 async fn watch_pods(client: Client, name: String, node: Arc<Node>) {
-    let config = watcher::Config::default().labels(RUN).fields(&format!("spec.nodeName={name}"));
-    let stream = watcher(client.all::<Pod>(), config).default_backoff();
+    let config = watcher::Config::default().labels(RUN).fields(&format!("spec.nodeName={name}")).timeout(TURN);
+    let stream = watcher(client.watch_all::<Pod>(), config).backoff(Steady);
     pin_mut!(stream);
     while let Some(event) = stream.next().await {
         match event {
@@ -190,6 +191,7 @@ impl Node {
             namespace: key.0,
             uid: uid.clone(),
             node: Some(node.to_owned()),
+            controller: None,
         };
         self.recorder.now(Source::Harness, Fact::Pod(seen));
         self.finder.add_pod(&uid);
