@@ -28,12 +28,17 @@ pub(super) fn find(name: &str) -> Result<View, BackendError> {
         ))
     })?;
     let above = match version {
-        // Where a cgroup namespace hides what is above, the mount's root begins with /.. (kernfs_path_from_node).
-        Version::V1 => (!root.starts_with("/..")).then(|| root.trim_end_matches('/').to_owned()),
+        // The mount's root is told as the reader's cgroup namespace has it (cgroup_show_path).
+        Version::V1 => in_initial_cgroup_namespace().then(|| root.trim_end_matches('/').to_owned()),
         // Only the root of them all is no cgroup that could be switched between domain and threaded (cgroup_base_files).
         Version::V2 => (!mount.join("cgroup.type").exists()).then(String::new),
     };
     Ok(View { node: LocalNode { name: name.to_owned(), cgroup: String::new(), mount, version }, above })
+}
+
+/// It has a fixed inode (`include/linux/proc_ns.h`, `PROC_CGROUP_INIT_INO`).
+fn in_initial_cgroup_namespace() -> bool {
+    std::fs::read_link("/proc/self/ns/cgroup").is_ok_and(|link| link.as_os_str() == "cgroup:[4026531835]")
 }
 
 /// The outermost mount of the memory hierarchy at or below `host`: where, which version, and what of the hierarchy is there.
