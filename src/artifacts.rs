@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::evidence::{record, sample};
+use crate::loader::{Loaded, kept_manifest};
 use crate::report::trial::Kept;
 
 /// A run's folder.
@@ -59,11 +60,16 @@ impl Artifacts {
         &self.folder
     }
 
-    /// Makes the folder of a scenario and keeps its file there: what the run is judged by.
-    pub fn scenario(&self, name: &str, text: &str) -> io::Result<PathBuf> {
-        let folder = self.folder.join(name);
+    /// Makes the folder of a scenario and keeps its file and its manifests there: what the run is judged by.
+    pub fn scenario(&self, loaded: &Loaded) -> io::Result<PathBuf> {
+        let folder = self.folder.join(&loaded.scenario.name);
         make(&folder)?;
-        write_whole(&folder.join("scenario.yaml"), text)?;
+        write_whole(&folder.join("scenario.yaml"), &loaded.text)?;
+        for (named, text) in &loaded.manifests {
+            let kept = folder.join(kept_manifest(named));
+            fs::create_dir_all(folder_of(&kept))?;
+            write_whole(&kept, text)?;
+        }
         Ok(folder)
     }
 

@@ -72,6 +72,9 @@ pub struct Run {
     /// The image that an earlier `exit137 image` made, as the nodes of --on cluster can pull it
     #[arg(long, value_name = "IMAGE", required_if_eq("on", "cluster"))]
     pub image: Option<String>,
+    /// Also on --on cluster, scenarios that may touch more than their own pods: drain, preemption, eviction, kills and limits on nodes
+    #[arg(long)]
+    pub allow_disruption: bool,
     /// Which kind cluster
     #[command(flatten)]
     pub kind: KindCluster,

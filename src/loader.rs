@@ -1,12 +1,13 @@
 //! Finds and reads scenario files. A bad file is an error, never a skip.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::scenario::manifest::{ManifestFile, without_secrets};
 use crate::scenario::problem::KeyPath;
 use crate::scenario::{self, Scenario};
 
@@ -18,6 +19,9 @@ const SHIPPED: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/shipped.rs
 /// No scenario is longer; what is, is something else.
 const LONGEST: u64 = 1 << 20;
 
+/// Manifests by their paths.
+pub type Manifests = BTreeMap<String, String>;
+
 /// A scenario and the file that it was read from.
 #[derive(Debug)]
 pub struct Loaded {
@@ -25,6 +29,8 @@ pub struct Loaded {
     pub path: PathBuf,
     /// What it says, to be kept with the run.
     pub text: String,
+    /// What its manifests say, by their paths as it writes them: to be kept too, so without what Secrets hold.
+    pub manifests: Manifests,
     /// What it means.
     pub scenario: Scenario,
 }
@@ -53,13 +59,20 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Loaded>, Vec<Problem>> {
             Err(problem) => problems.push(problem),
         }
     }
-    let mut loaded = Vec::new();
+    let (mut loaded, mut refused, mut named) = (Vec::new(), Vec::new(), HashSet::new());
     for (path, text) in texts {
-        match parse(&path, &text) {
-            Ok(scenario) => loaded.push(Loaded { path, text, scenario }),
-            Err(found) => problems.extend(found),
+        let beside = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        match parse(&path, &text, |named| beside.join(named)) {
+            Ok((scenario, manifests)) => {
+                named.extend(manifests.keys().filter_map(|named| fs::canonicalize(beside.join(named)).ok()));
+                loaded.push(Loaded { path, text, manifests, scenario });
+            }
+            Err(found) => refused.push((path, found)),
         }
     }
+    // A manifest that lies beside its scenario is none itself.
+    let is_manifest = |path: &Path| fs::canonicalize(path).is_ok_and(|path| named.contains(&path));
+    problems.extend(refused.into_iter().filter(|(path, _)| !is_manifest(path)).flat_map(|(_, found)| found));
     problems.extend(same_names(&loaded));
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
@@ -76,20 +89,45 @@ fn shipped(path: &Path) -> Option<(&'static str, &'static str)> {
 /// Reads the copy of a scenario that a run's folder keeps.
 pub fn load_kept(path: &Path) -> Result<Scenario, String> {
     let text = read_text(path).map_err(|problem| problem.to_string())?;
-    parse(path, &text).map_err(|problems| {
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let parsed = parse(path, &text, |named| folder.join(kept_manifest(named)));
+    parsed.map(|(scenario, _)| scenario).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         lines.join("\n")
     })
 }
 
-fn parse(path: &Path, text: &str) -> Result<Scenario, Vec<Problem>> {
-    let scenario = scenario::read(&path.display().to_string(), text)?;
-    Ok(Scenario { hash: hash(text), ..scenario })
+/// Where, in its folder of a run, the copy of a manifest lies.
+pub fn kept_manifest(named: &str) -> PathBuf {
+    Path::new("manifests").join(named.replace('%', "%25").replace('/', "%2F"))
 }
 
-fn hash(text: &str) -> String {
+/// Reads a scenario and its manifests, each from where `place` says.
+fn parse(
+    path: &Path,
+    text: &str,
+    place: impl Fn(&str) -> PathBuf,
+) -> Result<(Scenario, Manifests), Vec<Problem>> {
+    let mut manifests = Manifests::new();
+    let mut read = |named: &str| {
+        let path = place(named);
+        let text = read_text(&path).map_err(|problem| format!("{}: {}", path.display(), problem.what))?;
+        manifests.insert(named.to_owned(), without_secrets(&text));
+        Ok(ManifestFile { path: path.display().to_string(), text })
+    };
+    let scenario = scenario::read_with(&path.display().to_string(), text, &mut read)?;
+    let hash = hash(text, &manifests);
+    Ok((Scenario { hash, ..scenario }, manifests))
+}
+
+/// Of all that a scenario is judged by.
+fn hash(text: &str, manifests: &Manifests) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
-    Sha256::digest(text.as_bytes()).iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut hash = Sha256::new_with_prefix(text);
+    for manifest in manifests.values() {
+        hash.update(manifest);
+    }
+    hash.finalize().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn problem(path: &Path, what: String, hint: &str) -> Problem {

@@ -3,6 +3,8 @@
 mod bound;
 mod document;
 pub mod expect;
+pub mod manifest;
+mod object;
 pub mod pod;
 pub mod problem;
 mod qos;
@@ -17,11 +19,12 @@ pub use expect::{
     Bound, Comparison, ContainerSelector, Expect, ExpectedHiddenKills, ExpectedRestarts, ExpectedTermination,
     Measure, Operator, Reference, Window,
 };
+pub use object::Object;
 pub use pod::{
     Container, EnvVar, Handler, Mount, Pod, PodKind, Probe, Program, QosClass, RestartPolicy, Role, Volume,
     VolumeKind,
 };
-pub use read::read;
+pub use read::{read, read_with};
 pub use schema::schema;
 
 /// Bytes of memory as Kubernetes writes them (`64Mi`); `None` if it is no amount of memory.
@@ -45,6 +48,8 @@ pub struct Scenario {
     pub requires: Vec<Requirement>,
     /// The node that the pods share.
     pub node: Node,
+    /// What is applied before the pods.
+    pub objects: Vec<Object>,
     /// The pods, replicas not yet multiplied.
     pub pods: Vec<Pod>,
     /// What is done to them while they run.
@@ -59,6 +64,15 @@ pub struct Scenario {
     pub back_off_scale: f64,
     /// Fields that are without effect on the local backend: `pods[0].spec.containers[0].image: ...`.
     pub without_effect: Vec<String>,
+}
+
+impl Scenario {
+    /// Whether an action starts this pod, so that the beginning does not.
+    pub fn starts_later(&self, pod: &Pod) -> bool {
+        self.actions.iter().any(|action| {
+            if let Act::Create { pod: later } = &action.act { *later == pod.name } else { false }
+        })
+    }
 }
 
 /// The node that a scenario's pods share.
@@ -149,6 +163,28 @@ pub enum Act {
         /// Also the pod's limit, as the kubelet would (the sum of its containers').
         pod_too: bool,
     },
+    /// Evicts pods through the API, as `kubectl drain` does with each pod of a node.
+    Drain {
+        /// Which pods.
+        pod: String,
+    },
+    /// Replaces a controller's pods, as `kubectl rollout restart` does.
+    Rollout {
+        /// Whose.
+        pod: String,
+    },
+    /// Starts a pod that was not started at the beginning.
+    Create {
+        /// Which.
+        pod: String,
+    },
+    /// Asks the API for another memory limit of a running container: the kubelet resizes it in place, or refuses.
+    Resize {
+        /// Which container.
+        container: ContainerSelector,
+        /// Bytes.
+        memory: u64,
+    },
 }
 
 impl std::fmt::Display for Act {
@@ -161,6 +197,12 @@ impl std::fmt::Display for Act {
             }
             Self::SetLimit { container, memory, .. } => {
                 write!(f, "set the memory limit of {container} to {memory}")
+            }
+            Self::Drain { pod } => write!(f, "evict pod {pod}"),
+            Self::Rollout { pod } => write!(f, "restart the pods of {pod} by a rollout"),
+            Self::Create { pod } => write!(f, "create pod {pod}"),
+            Self::Resize { container, memory } => {
+                write!(f, "resize {container} in place to {memory}")
             }
         }
     }

@@ -214,3 +214,60 @@ fn a_rollout_and_a_scale_down_are_told_apart_by_whether_another_revision_grew() 
         ("ReplicaSet", "SuccessfulDelete", "(combined from similar events): Deleted pod: web-old-x");
     assert_eq!(why(&[begun, grew, combined, combined]), [StopReason::Rollout]);
 }
+
+fn event(name: &str, reason: &str, message: &str) -> Event {
+    serde_json::from_value(serde_json::json!({
+        "metadata": {"name": name}, "reason": reason, "message": message, "count": 1,
+        "involvedObject": {"kind": "Pod", "name": "web", "fieldPath": "spec.containers{app}"},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn failures_of_a_probe_whose_words_differ_each_time_add_up() {
+    let (wall, received) = (WallOffset { unix_minus_boot_ns: 0 }, Moment::exactly(u64::MAX / 2));
+    let mut reader = PodReader::new("web");
+    let pod: Pod = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "web", "uid": "u"},
+        "spec": {"restartPolicy": "Never", "containers": [
+            {"name": "app", "livenessProbe": {"failureThreshold": 2, "exec": {"command": ["x"]}}}]},
+    }))
+    .unwrap();
+    let _ = reader.object(&pod, received, &wall);
+    let mut facts = Vec::new();
+    for (ns, reason, message) in [
+        (1_000_000_000_u64, "Unhealthy", "Liveness probe failed: one"),
+        (2_000_000_000, "Unhealthy", "Liveness probe failed: another"),
+        (2_500_000_000, "Killing", "Stopping container app"),
+    ] {
+        let event = event(&format!("web.{ns:016x}"), reason, message);
+        facts.extend(reader.event(&event, received, &wall).into_iter().map(|said| said.fact));
+    }
+    assert_eq!(decisions(&facts), [StopReason::LivenessProbe], "{facts:?}");
+}
+
+#[test]
+fn an_event_that_is_heard_of_late_is_of_the_run_that_it_happened_to() {
+    let (wall, received) = (WallOffset { unix_minus_boot_ns: 0 }, Moment::exactly(u64::MAX / 2));
+    let mut reader = PodReader::new("web");
+    let began = |restarts: u32, at: &str| {
+        pod(
+            &serde_json::json!({"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": restarts, "state": {"running": {"startedAt": at}}}),
+        )
+    };
+    let _ = reader.object(&began(0, "1970-01-01T00:00:10Z"), received, &wall);
+    let _ = reader.object(&began(1, "1970-01-01T00:00:20Z"), received, &wall);
+    for (ns, run) in [(15_000_000_000_u64, 0), (25_000_000_000, 1), (1_000_000_000, 0)] {
+        let said = reader.event(
+            &event(
+                &format!("web.{ns:016x}"),
+                "Killing",
+                "Container app failed liveness probe, will be restarted",
+            ),
+            received,
+            &wall,
+        );
+        let Fact::Stopping(stop) = &said[0].fact else { panic!("{said:?}") };
+        assert_eq!(stop.container.instance, run, "at {ns}");
+    }
+}

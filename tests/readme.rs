@@ -98,8 +98,40 @@ fn its_pictures_and_files_are_what_the_program_prints() {
 }
 
 #[test]
-fn its_first_scenario_is_valid() {
-    loader::load(&[root().join("docs/examples/checkout.yaml")]).unwrap();
+fn its_examples_are_valid() {
+    let examples = loader::load(&[root().join("docs/examples")]).unwrap();
+    let mut names: Vec<&str> = examples.iter().map(|loaded| loaded.scenario.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["checkout", "own-image", "own-manifest", "resize"]);
+}
+
+/// The rows of the table of what a context's user needs: resources with their group, and verbs.
+fn permissions(text: &str) -> Vec<(String, String)> {
+    let table = text.lines().skip_while(|line| !line.starts_with("| resource | where | verbs |")).skip(2);
+    let rows = table.take_while(|line| line.starts_with("| "));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        (cells[1].replace('`', ""), cells[3].to_owned())
+    })
+    .collect()
+}
+
+#[test]
+fn its_permissions_are_those_of_the_roles_that_it_ships() {
+    let file = fs::read_to_string(root().join("docs/rbac.yaml")).unwrap();
+    let mut granted = Vec::new();
+    for role in serde_saphyr::from_multiple::<serde_json::Value>(&file).unwrap() {
+        for rule in role["rules"].as_array().unwrap() {
+            let list = |key: &str| {
+                let words = rule[key].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+                words.collect::<Vec<_>>().join(", ")
+            };
+            let group = Some(list("apiGroups")).filter(|group| !group.is_empty());
+            let group = group.map_or(String::new(), |group| format!(" ({group})"));
+            granted.push((list("resources") + &group, list("verbs")));
+        }
+    }
+    assert_eq!(permissions(&readme()), granted);
 }
 
 #[test]

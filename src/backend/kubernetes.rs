@@ -9,8 +9,10 @@ mod lease;
 mod leftovers;
 mod logs;
 pub mod manifest;
+mod members;
 mod names;
 mod node;
+mod objects;
 mod rights;
 mod running;
 mod scheduling;
@@ -104,6 +106,11 @@ impl KubernetesBackend {
             }
         };
         Ok(Self { run, client, image, cluster, nodes, observers, agents, lease, _lock: lock })
+    }
+
+    /// What a scenario asks for that this cluster does not serve.
+    pub async fn lack(&self, scenario: &Scenario) -> Result<Option<String>, BackendError> {
+        objects::lack(&self.client, scenario).await
     }
 
     /// What the cluster is.

@@ -1,6 +1,7 @@
 //! `exit137 run`.
 
 mod cluster;
+mod disruption;
 mod environment;
 mod interrupt;
 mod schedule;
@@ -31,6 +32,16 @@ pub fn run(args: &cli::Run, color: Color) -> ExitStatus {
     if selected.is_empty() {
         complain("no scenario was selected; see --filter");
         return ExitStatus::NothingRan;
+    }
+    if args.on == cli::Backend::Cluster && !args.allow_disruption {
+        let refused = disruption::refused(&selected);
+        if !refused.is_empty() {
+            for scenario in &refused {
+                complain(scenario);
+            }
+            complain("nothing was started: allow it with --allow-disruption, or leave these out");
+            return ExitStatus::Usage;
+        }
     }
     if let Some(why) = args.json.iter().chain(&args.junit).find_map(|path| artifacts::unwritable(path)) {
         return fail(&why);
@@ -100,7 +111,11 @@ async fn execute(
                 let backend = Arc::new(cluster::prepare(args).await?);
                 let mut known = Vec::new();
                 for loaded in runnable {
-                    match cluster::too_old(&loaded.scenario, backend.cluster()) {
+                    let lack = match cluster::too_old(&loaded.scenario, backend.cluster(), backend.host().cgroup_version) {
+                        Some(why) => Some(why),
+                        None => backend.lack(&loaded.scenario).await.map_err(|error| error.to_string())?,
+                    };
+                    match lack {
                         Some(why) => reports.push(skip(loaded, why, args.no_skips, artifacts)?),
                         None => known.push(loaded),
                     }
@@ -143,7 +158,7 @@ async fn run_on<B: Backend>(
 /// Keeps that a scenario is not run, so that the run's folder tells it too.
 fn skip(loaded: &Loaded, why: String, fails: bool, artifacts: &Artifacts) -> Result<Reported, String> {
     let skip = Skip { why: why.clone(), fails };
-    let folder = artifacts.scenario(&loaded.scenario.name, &loaded.text);
+    let folder = artifacts.scenario(loaded);
     folder.and_then(|folder| Artifacts::skip(&folder, &skip)).map_err(|error| error.to_string())?;
     Ok((trial::skipped(&loaded.scenario, why, fails), None))
 }

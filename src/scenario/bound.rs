@@ -52,11 +52,18 @@ impl Scenario {
         container: &'a Container,
     ) -> impl Iterator<Item = (u64, bool)> + 'a {
         self.actions.iter().filter_map(move |action| match &action.act {
-            Act::SetLimit { container: selector, memory, pod_too } => {
-                let of_pod = selector.pod == pod.name || pod.replica_names().contains(&selector.pod);
-                (of_pod && selector.container == container.name).then_some((*memory, *pod_too))
-            }
-            Act::Delete { .. } | Act::Kill { .. } => None,
+            Act::SetLimit { container: selector, memory, pod_too } => (pod.is_named(&selector.pod)
+                && selector.container == container.name)
+                .then_some((*memory, *pod_too)),
+            // The kubelet resizes the pod with its container.
+            Act::Resize { container: selector, memory } => (pod.is_named(&selector.pod)
+                && selector.container == container.name)
+                .then_some((*memory, true)),
+            Act::Delete { .. }
+            | Act::Drain { .. }
+            | Act::Rollout { .. }
+            | Act::Create { .. }
+            | Act::Kill { .. } => None,
         })
     }
 }

@@ -30,7 +30,12 @@ pub(super) struct Document {
     pub(super) timeout: Option<Span>,
     pub(super) back_off: Option<BackOff>,
     pub(super) node: Option<Node>,
-    /// The pods, all started at the beginning.
+    /// Kubernetes objects that are applied before the pods: LimitRange, ResourceQuota, PriorityClass, ConfigMap, …; they need a
+    /// cluster.
+    #[serde(default)]
+    #[schemars(with = "Vec<Object>")]
+    pub(super) objects: Vec<serde_json::Value>,
+    /// The pods, started at the beginning unless a `create` action names them.
     #[schemars(length(min = 1))]
     pub(super) pods: Vec<Pod>,
     /// What is done to them while they run.
@@ -87,6 +92,25 @@ pub(super) struct Node {
     pub(super) single_process_oom_kill: bool,
 }
 
+/// A Kubernetes object of any kind; its namespace is the trial's.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("additionalProperties" = true))]
+#[expect(
+    dead_code,
+    reason = "it says what the schema asks of any object; objects are kept as they are written"
+)]
+struct Object {
+    /// Its group and version: `v1`, `autoscaling/v2`.
+    #[schemars(length(min = 1))]
+    api_version: String,
+    /// Its kind.
+    #[schemars(length(min = 1))]
+    kind: String,
+    /// What it is called, and its labels and annotations.
+    metadata: serde_json::Map<String, serde_json::Value>,
+}
+
 /// One pod, or several alike.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -101,9 +125,22 @@ pub(super) struct Pod {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 100))]
     pub(super) replicas: u32,
+    /// What the controller's own spec says beside its template: `{backoffLimit: 1}`, `{strategy: …}`.
+    #[serde(default)]
+    pub(super) controller: serde_json::Map<String, serde_json::Value>,
     /// A Kubernetes `PodSpec`, in which each container may have a `workload` instead of a command.
-    #[schemars(with = "PodSpec")]
-    pub(super) spec: serde_json::Value,
+    #[schemars(with = "Option<PodSpec>")]
+    pub(super) spec: Option<serde_json::Value>,
+    /// In the place of a spec: a file with a Pod, Deployment, StatefulSet, DaemonSet or Job of your own. What else is in it is
+    /// applied as it is.
+    #[expect(dead_code, reason = "it was put into the spec before the document was read")]
+    manifest: Option<String>,
+    /// Which object of the manifest, where it has several: `Deployment/checkout`.
+    #[expect(dead_code, reason = "as above")]
+    object: Option<String>,
+    /// Changes the manifest's `PodSpec` by a strategic merge: `{containers: [{name: app, resources: …}]}`.
+    #[expect(dead_code, reason = "as above")]
+    patch: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 fn one() -> u32 {
@@ -132,8 +169,23 @@ pub(super) struct Action {
     /// So long after `on`.
     pub(super) delay: Option<Span>,
     pub(super) delete: Option<Delete>,
+    /// Evicts pods through the API, as `kubectl drain` does; needs a cluster.
+    pub(super) drain: Option<Whole>,
+    /// Replaces a controller's pods, as `kubectl rollout restart` does; needs a cluster.
+    pub(super) rollout: Option<Whole>,
+    /// Starts a pod, which then is not started at the beginning.
+    pub(super) create: Option<Whole>,
     pub(super) kill: Option<Kill>,
     pub(super) set_limit: Option<SetLimit>,
+    pub(super) resize: Option<Resize>,
+}
+
+/// A pod as a whole.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Whole {
+    /// Which.
+    pub(super) pod: String,
 }
 
 /// Deletes a pod: preStop, SIGTERM, grace, SIGKILL.
@@ -230,6 +282,16 @@ pub(super) struct SetLimit {
     /// Also the pod's limit, as the kubelet would.
     #[serde(default)]
     pub(super) pod_too: bool,
+}
+
+/// Asks the API for another memory limit of a container that runs (`pods/resize`); needs a cluster.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Resize {
+    /// Of which container: `pod/container`.
+    pub(super) container: String,
+    /// To how much.
+    pub(super) memory: Bytes,
 }
 
 /// One thing that can happen.

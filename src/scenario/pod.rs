@@ -2,6 +2,12 @@
 
 use exit137_workload::Workload;
 use k8s_openapi::api::core::v1::PodSpec;
+use serde_json::{Map, Value};
+
+use super::Object;
+
+/// No controller makes more pods than that in a scenario that can be watched.
+const MOST_REPLACED: u32 = 1000;
 
 /// What a pod is an instance of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +22,13 @@ pub enum PodKind {
     DaemonSet,
     /// As above.
     Job,
+}
+
+impl PodKind {
+    /// Whether a controller makes the pods, and others in their place.
+    pub fn is_controller(self) -> bool {
+        self != Self::Pod
+    }
 }
 
 /// One entry of `pods:`.
@@ -43,6 +56,10 @@ pub struct Pod {
     pub node_critical: bool,
     /// The whole spec as Kubernetes types it, `workload:` taken out.
     pub spec: Box<PodSpec>,
+    /// The controller's own spec, beside its template and its replicas.
+    pub controller: Map<String, Value>,
+    /// The object of a manifest that this is about; its pods' spec is `spec`.
+    pub object: Option<Box<Object>>,
 }
 
 /// `spec.restartPolicy`.
@@ -208,12 +225,31 @@ pub enum QosClass {
 }
 
 impl Pod {
-    /// The names of its replicas.
+    /// The names of the pods that there are at the beginning.
     pub fn replica_names(&self) -> Vec<String> {
-        if self.replicas == 1 {
-            return vec![self.name.clone()];
-        }
-        (0..self.replicas).map(|index| format!("{}-{index}", self.name)).collect()
+        (0..self.replicas).map(|index| self.name_of(index)).collect()
+    }
+
+    /// What the pod that was created as the n-th (from 0) is called. A controller goes on counting where it replaces pods: of one
+    /// replica they are `web`, `web-1`, `web-2`, of two `web-0`, `web-1`, and then `web-2`.
+    pub fn name_of(&self, index: u32) -> String {
+        if self.replicas == 1 && index == 0 { self.name.clone() } else { format!("{}-{index}", self.name) }
+    }
+
+    /// What the API calls the controller.
+    pub fn api_name(&self) -> &str {
+        self.object.as_ref().map_or(&self.name, |object| &object.name)
+    }
+
+    /// Whether one of its pods is called so, or may come to be.
+    pub fn is_named(&self, name: &str) -> bool {
+        let index = name.strip_prefix(&self.name).and_then(|rest| rest.strip_prefix('-'));
+        let index = index
+            .filter(|index| *index == "0" || !index.starts_with(['0', '+']))
+            .and_then(|index| index.parse().ok());
+        let may_come =
+            |index: &u32| *index < if self.kind.is_controller() { MOST_REPLACED } else { self.replicas };
+        name == self.name || index.filter(may_come).is_some_and(|index| self.name_of(index) == name)
     }
 
     /// The limit of the pod's cgroup: its own, or, where every container has one, what they have at once

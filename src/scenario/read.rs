@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::document::Document;
+use super::manifest::{Manifests, ReadManifest};
 use super::problem::{KeyPath, Place, Problem, Step};
 use super::validate::{self, Notes};
 use super::{Scenario, structure, tree};
@@ -10,11 +11,17 @@ use super::{Scenario, structure, tree};
 /// So many problems of a file are shown; nobody reads more.
 const SHOWN: usize = 50;
 
-/// Reads a scenario. `file` is what problems call it; the hash is left to whoever has the file.
+/// Reads a scenario that names no manifest. `file` is what problems call it; the hash is left to whoever has the file.
 pub fn read(file: &str, text: &str) -> Result<Scenario, Vec<Problem>> {
+    read_with(file, text, &mut |_| Err("cannot be read here".to_owned()))
+}
+
+/// Reads a scenario, and the manifests that it names by `manifest`.
+pub fn read_with(file: &str, text: &str, manifest: ReadManifest<'_>) -> Result<Scenario, Vec<Problem>> {
     let mut problems = Vec::new();
-    let result = examine(text, &mut |place, path, what, hint| {
-        problems.push(Problem { file: file.to_owned(), place, path, what, hint });
+    let result = examine(text, manifest, &mut |spot, what, hint| {
+        let Spot { file: other, place, path } = spot;
+        problems.push(Problem { file: other.unwrap_or_else(|| file.to_owned()), place, path, what, hint });
     });
     match result {
         Some(scenario) if problems.is_empty() => Ok(scenario),
@@ -22,26 +29,51 @@ pub fn read(file: &str, text: &str) -> Result<Scenario, Vec<Problem>> {
     }
 }
 
-type Report<'a> = &'a mut dyn FnMut(Option<Place>, KeyPath, String, String);
+/// Where a problem is.
+#[derive(Debug)]
+pub(super) struct Spot {
+    /// In another file than the scenario's.
+    pub(super) file: Option<String>,
+    pub(super) place: Option<Place>,
+    pub(super) path: KeyPath,
+}
 
-fn examine(text: &str, report: Report<'_>) -> Option<Scenario> {
+impl Spot {
+    /// In the scenario's own file; the place is found later.
+    pub(super) fn at(path: KeyPath) -> Self {
+        Self { file: None, place: None, path }
+    }
+}
+
+/// Takes a problem: where, what, and what to do.
+pub(super) type Report<'a> = &'a mut dyn FnMut(Spot, String, String);
+
+fn examine(text: &str, manifest: ReadManifest<'_>, report: Report<'_>) -> Option<Scenario> {
     let tree = match tree::parse(text) {
         Ok(tree) => tree,
         Err(malformed) => {
-            report(malformed.place, KeyPath::default(), malformed.what, malformed.hint.to_owned());
+            let spot = Spot { place: malformed.place, ..Spot::at(KeyPath::default()) };
+            report(spot, malformed.what, malformed.hint.to_owned());
             return None;
         }
     };
+    // What is known by its path gets its place here.
+    let report: Report<'_> = &mut |spot, what, hint| {
+        let own = spot.file.is_none() && spot.place.is_none();
+        let place = if own { tree::place_of(&tree, &spot.path) } else { spot.place };
+        report(Spot { place, ..spot }, what, hint);
+    };
     for (path, place, first) in tree.value.duplicates() {
         let line = first.map_or_else(|| "above".to_owned(), |first| format!("on line {}", first.line));
-        report(place, path, "is given twice".to_owned(), format!("it is there {line} already; keep one"));
+        let spot = Spot { place, ..Spot::at(path) };
+        report(spot, "is given twice".to_owned(), format!("it is there {line} already; keep one"));
     }
     let mut value = tree.value.to_json();
-    if let Some((what, hint)) = manifest(&value) {
-        let path = KeyPath::default().key("kind");
-        report(tree::place_of(&tree, &path), path, what, hint);
+    if let Some((what, hint)) = no_scenario(&value) {
+        report(Spot::at(KeyPath::default().key("kind")), what, hint);
         return None;
     }
+    let manifests = Manifests::merge(&mut value, manifest, report)?;
     drop_empty_in_specs(&mut value);
     let flaws = structure::flaws(&value);
     for flaw in &flaws {
@@ -50,46 +82,47 @@ fn examine(text: &str, report: Report<'_>) -> Option<Scenario> {
     let sound = flaws.is_empty();
     let mut flawed = Vec::new();
     for flaw in flaws {
-        let place = if flaw.at_key {
-            tree::place_of_key(&tree, &flaw.path)
-        } else {
-            tree::place_of(&tree, &flaw.path)
-        };
         flawed.push(flaw.path.clone());
-        report(place, flaw.path, flaw.what, flaw.hint);
+        let elsewhere = manifests.spot(&flaw.path, flaw.at_key);
+        let spot = elsewhere.unwrap_or_else(|| Spot {
+            place: if flaw.at_key { tree::place_of_key(&tree, &flaw.path) } else { None },
+            ..Spot::at(flaw.path)
+        });
+        report(spot, flaw.what, flaw.hint);
     }
     let document: Document = match serde_json::from_value(value) {
         Ok(document) => document,
         // What is wrong with its structure has been said.
         Err(_) if !sound => return None,
         Err(error) => {
-            let place = tree::place_of(&tree, &KeyPath::default());
-            report(place, KeyPath::default(), error.to_string(), "see `exit137 schema scenario`".to_owned());
+            report(
+                Spot::at(KeyPath::default()),
+                error.to_string(),
+                "see `exit137 schema scenario`".to_owned(),
+            );
             return None;
         }
     };
     let mut notes = Notes::default();
-    let scenario = validate::scenario(document, &mut notes);
+    let scenario = validate::scenario(document, &manifests, &mut notes);
     // What follows from a flaw that was mended by a guess is not worth a line of its own.
     let follows =
         |path: &KeyPath| flawed.iter().any(|flaw| flaw.0.starts_with(&path.0) || path.0.starts_with(&flaw.0));
     for finding in notes.findings.into_iter().filter(|finding| !follows(&finding.path)) {
-        report(tree::place_of(&tree, &finding.path), finding.path, finding.what, finding.hint);
+        let spot = manifests.spot(&finding.path, false).unwrap_or_else(|| Spot::at(finding.path));
+        report(spot, finding.what, finding.hint);
     }
     Some(scenario)
 }
 
-/// Kubernetes' own manifest is no scenario: what it is, and where its spec belongs.
-fn manifest(document: &Value) -> Option<(String, String)> {
+/// Kubernetes' own manifest is no scenario: what it is, and how a scenario takes it.
+fn no_scenario(document: &Value) -> Option<(String, String)> {
     let kind = document.get("kind")?.as_str()?;
-    let spec = match (document.get("apiVersion")?.as_str()?, kind) {
-        ("v1", "Pod") => "its spec",
-        ("apps/v1", "Deployment" | "StatefulSet" | "DaemonSet") | ("batch/v1", "Job") => {
-            "its spec.template.spec"
-        }
+    match (document.get("apiVersion")?.as_str()?, kind) {
+        ("v1", "Pod") | ("apps/v1", "Deployment" | "StatefulSet" | "DaemonSet") | ("batch/v1", "Job") => {}
         _ => return None,
-    };
-    let hint = format!("put {spec} under pods[].spec of a scenario");
+    }
+    let hint = "name the file in a scenario: pods: [{name: web, manifest: FILE}]".to_owned();
     Some((format!("this is a {kind}, not a Scenario"), hint))
 }
 

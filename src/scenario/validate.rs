@@ -3,6 +3,7 @@
 mod actions;
 mod containers;
 mod expect;
+mod objects;
 mod pods;
 mod possible;
 mod probes;
@@ -12,6 +13,7 @@ mod support;
 use exit137_workload::Span;
 
 use super::document::Document;
+use super::manifest::Manifests;
 use super::problem::KeyPath;
 use super::{NEEDS_CLUSTER, Node, Observe, Requirement, Scenario};
 use selectors::Selectors;
@@ -78,12 +80,15 @@ impl Notes {
 }
 
 /// Makes a scenario of a document. It is good only if `notes` have no findings afterwards.
-pub(super) fn scenario(document: Document, notes: &mut Notes) -> Scenario {
+pub(super) fn scenario(document: Document, manifests: &Manifests, notes: &mut Notes) -> Scenario {
     let root = KeyPath::default();
     let node = node(document.node.as_ref(), notes);
     let mut requires: Vec<Requirement> =
         document.requires.iter().filter_map(|text| requirement(text)).collect();
-    let pods = pods::pods(document.pods, &node, notes);
+    let mut objects = objects::objects(document.objects, notes);
+    objects.extend(manifests.objects());
+    let around = pods::Around { node: &node, objects: &objects, manifests };
+    let pods = pods::pods(document.pods, &around, notes);
     let selectors = Selectors::new(&pods);
     let until = document.observe.until.as_ref();
     let observe = Observe {
@@ -127,6 +132,7 @@ pub(super) fn scenario(document: Document, notes: &mut Notes) -> Scenario {
         hash: String::new(),
         requires,
         node,
+        objects,
         pods,
         actions,
         observe,

@@ -1,6 +1,8 @@
 //! The scenario language: what it means, and what it says of what is wrong.
 
+mod manifests;
 mod meaning;
+mod objects;
 mod possible;
 mod problems;
 mod schema;

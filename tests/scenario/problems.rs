@@ -1,5 +1,7 @@
 //! What is said of a scenario that is wrong.
 
+use exit137::scenario::Requirement;
+
 use super::{APP, around, problems, read, refused};
 
 fn container(rest: &str) -> String {
@@ -58,10 +60,9 @@ fn a_limit_too_small_to_start_with_is_a_scenario_of_its_own() {
 fn a_container_runs_one_thing() {
     let limit = "resources: {limits: {memory: 64Mi}}";
     refused(&container(limit), &["nothing to run", "workload: {idle: {}}"]);
-    refused(
-        &container(&format!("image: nginx, {limit}")),
-        &["no image is run here; say command or workload"],
-    );
+    refused(&container(&format!("args: [a], {limit}")), &["args and no command", "image"]);
+    let own_image = read(&container(&format!("image: nginx, {limit}")));
+    assert_eq!(own_image.requires, [Requirement::Cluster], "only a cluster runs an image's own program");
     refused(
         &container(&format!("workload: {{idle: {{}}}}, command: [a], {limit}")),
         &["a workload and a command"],

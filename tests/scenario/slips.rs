@@ -52,8 +52,8 @@ fn a_manifest_of_kubernetes_is_no_scenario() {
             "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: web, labels: {{a: b}}}}\nspec: {{containers: [{{name: app, image: nginx}}]}}\n"
         )
     };
-    refused(&manifest("v1", "Pod"), &["s.yaml:2:7: kind: this is a Pod", "put its spec under pods[].spec"]);
-    refused(&manifest("apps/v1", "Deployment"), &["this is a Deployment", "spec.template.spec"]);
+    refused(&manifest("v1", "Pod"), &["s.yaml:2:7: kind: this is a Pod", "manifest: FILE"]);
+    refused(&manifest("apps/v1", "Deployment"), &["this is a Deployment", "manifest: FILE"]);
 }
 
 #[test]

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
-use kube::api::Api;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use kube::config::KubeConfigOptions;
+use kube::core::gvk::GroupVersion;
+use kube::discovery::{self, Scope};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backend::BackendError;
@@ -83,6 +85,35 @@ impl Client {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         Api::namespaced(self.requests.clone(), namespace)
+    }
+
+    /// Objects of a kind that is known only now; without a namespace, those that belong to none.
+    pub(super) fn dynamic(&self, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.requests.clone(), namespace, resource),
+            None => Api::all_with(self.requests.clone(), resource),
+        }
+    }
+
+    /// How the cluster serves a kind, and whether its objects are in namespaces; `None` if it does not know the kind.
+    pub(super) async fn kind(
+        &self,
+        api_version: &str,
+        kind: &str,
+    ) -> kube::Result<Option<(ApiResource, bool)>> {
+        let Ok(version) = api_version.parse::<GroupVersion>() else { return Ok(None) };
+        let wanted = GroupVersionKind::gvk(&version.group, &version.version, kind);
+        match discovery::pinned_kind(&self.requests, &wanted).await {
+            Ok((resource, capabilities)) => Ok(Some((resource, capabilities.scope == Scope::Namespaced))),
+            Err(kube::Error::Discovery(_)) => Ok(None),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the cluster serves a group of APIs.
+    pub(super) async fn serves(&self, group: &str) -> kube::Result<bool> {
+        Ok(self.requests.list_api_groups().await?.groups.iter().any(|served| served.name == group))
     }
 
     /// Objects of a kind in no namespace, to be watched.

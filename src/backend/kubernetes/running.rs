@@ -1,5 +1,7 @@
 //! A scenario that runs on a cluster: its namespace, its watches, what is done to it, and its end.
 
+mod acts;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod as KubernetesPod};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DeleteParams, ListParams, Patch, PatchParams};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -16,18 +18,17 @@ use super::agent;
 use super::artifacts::Artifacts;
 use super::client::{Client, PATIENT, persist};
 use super::logs::Logs;
-use super::manifest::{self, Place};
+use super::manifest::{self, Place, Workload};
 use super::node::Finder;
-use super::told::{self, Begun, Told};
+use super::told::{Begun, Told};
 use super::watch::{self, Contact};
-use super::{KubernetesBackend, api_error, scheduling};
-use crate::backend::local::{ActionSpec, act, write_limit};
+use super::{KubernetesBackend, api_error, objects, scheduling};
 use crate::backend::{Backend as _, BackendError, Running};
 use crate::clock;
-use crate::evidence::{ActionDone, Fact, Observation, Source, SourceState, StopReason};
+use crate::evidence::{ActionDone, Fact, Observation, Source, SourceState};
 use crate::observe::Watch;
 use crate::recorder::Recorder;
-use crate::scenario::{Act, ContainerSelector, Pod, Scenario};
+use crate::scenario::{Act, Pod, Scenario};
 
 /// The sources that the API is.
 const OF_THE_API: [Source; 2] = [Source::Runtime, Source::Kubelet];
@@ -56,7 +57,7 @@ const MANAGER: &str = "exit137";
 pub struct RunningOnCluster {
     client: Client,
     place: Place,
-    pods: Vec<Pod>,
+    scenario: Scenario,
     recorder: Recorder,
     told: Arc<Told>,
     node: Option<Arc<OnNode>>,
@@ -69,6 +70,17 @@ pub struct RunningOnCluster {
     largest_node: Option<u64>,
     /// Whether there may be a namespace of ours.
     made: AtomicBool,
+    /// What is removed before the pods, so that nobody makes them anew.
+    controllers: Mutex<Vec<Made>>,
+    /// What no namespace takes with it.
+    outside: Mutex<Vec<Made>>,
+}
+
+/// An object that was made, or may have been: it is noted before it is asked for.
+#[derive(Clone, Debug)]
+struct Made {
+    resource: ApiResource,
+    name: String,
 }
 
 /// What watches the nodes from this host.
@@ -116,7 +128,7 @@ impl RunningOnCluster {
         let namespace = format!("exit137-{}-{trial}", backend.run);
         // A namespace is a DNS label.
         let namespace = namespace.chars().take(63).collect::<String>().trim_end_matches('-').to_owned();
-        let told = Arc::new(Told::new(recorder.clone()));
+        let told = Arc::new(Told::new(recorder.clone(), &scenario.pods));
         let boot_id = backend.host().boot_id;
         let begin = |agents: &agent::Agents| {
             agents.begin(&namespace, Arc::clone(&told), recorder.clone(), folder, &boot_id)
@@ -126,7 +138,7 @@ impl RunningOnCluster {
         Ok(Self {
             client: backend.client.clone(),
             place: Place { namespace, run: backend.run.clone(), image: backend.image.clone() },
-            pods: scenario.pods.clone(),
+            scenario: scenario.clone(),
             told,
             recorder,
             node,
@@ -137,6 +149,8 @@ impl RunningOnCluster {
             artifacts,
             largest_node: backend.cluster.nodes.iter().filter_map(|node| node.allocatable).max(),
             made: AtomicBool::new(false),
+            controllers: Mutex::default(),
+            outside: Mutex::default(),
         })
     }
 
@@ -156,20 +170,48 @@ impl RunningOnCluster {
         applied.map(drop).map_err(|error| api_error(&format!("make the namespace {name}"), &error))
     }
 
-    async fn apply_pod(&self, name: &str, pod: &KubernetesPod) -> Result<(), BackendError> {
-        let until = Instant::now() + PATIENCE;
-        let (api, params, pod) = (self.api(), params(), Patch::Apply(pod));
-        loop {
-            match persist(PATIENT, || api.patch(name, &params, &pod)).await {
-                Ok(_) => return Ok(()),
-                Err(kube::Error::Api(status))
-                    if status.message.contains("serviceaccount") && Instant::now() < until =>
-                {
-                    sleep(Duration::from_millis(50)).await;
+    /// Applies what the scenario brings along beside its pods.
+    async fn apply_objects(&self) -> Result<(), BackendError> {
+        for object in &self.scenario.objects {
+            let (resource, namespaced) = objects::served(&self.client, object).await?;
+            let value = manifest::object(&self.scenario, object, namespaced, &self.place);
+            let name = value["metadata"]["name"].as_str().unwrap_or(&object.name).to_owned();
+            if !namespaced {
+                note(&self.outside, Made { resource: resource.clone(), name: name.clone() });
+            }
+            let namespace = namespaced.then_some(self.place.namespace.as_str());
+            let api = self.client.dynamic(&resource, namespace);
+            let applied = objects::apply(&api, &name, &value).await;
+            applied.map_err(|error| api_error(&format!("apply {object}"), &error))?;
+        }
+        Ok(())
+    }
+
+    /// Applies what an entry of `pods` makes.
+    async fn apply_pod(&self, pod: &Pod) -> Result<(), BackendError> {
+        for Workload { resource, name, object, controller } in
+            manifest::workloads(&self.scenario, pod, &self.place)
+        {
+            if controller {
+                note(&self.controllers, Made { resource: resource.clone(), name: name.clone() });
+            }
+            let api = self.client.dynamic(&resource, Some(&self.place.namespace));
+            let until = Instant::now() + PATIENCE;
+            loop {
+                match objects::apply(&api, &name, &object).await {
+                    Ok(()) => break,
+                    Err(kube::Error::Api(status))
+                        if comes_soon(&status.message) && Instant::now() < until =>
+                    {
+                        sleep(Duration::from_millis(50)).await;
+                    }
+                    Err(error) => {
+                        return Err(api_error(&format!("apply {} {name}", resource.kind), &error));
+                    }
                 }
-                Err(error) => return Err(api_error(&format!("apply pod {name}"), &error)),
             }
         }
+        Ok(())
     }
 
     fn begin_watches(&self) {
@@ -202,7 +244,8 @@ impl RunningOnCluster {
     /// What is done with each object of a pod: its cgroups are looked for, its logs are kept, and when it goes its last form too.
     fn each_pod(&self) -> impl FnMut(&KubernetesPod, Option<String>, bool) + Send + use<> {
         let (node, logs) = (self.node.clone(), Arc::clone(&self.logs));
-        let (agents, artifacts) = (self.agents.clone(), Arc::clone(&self.artifacts));
+        let (artifacts, told) = (Arc::clone(&self.artifacts), Arc::clone(&self.told));
+        let agents = self.agents.clone();
         move |pod, new, gone| {
             let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
             if let (Some(agents), Some(node_name)) = (&agents, node_name) {
@@ -213,7 +256,7 @@ impl RunningOnCluster {
             }
             if gone {
                 artifacts.pod(pod);
-            } else if let Some(name) = told::name_of(pod) {
+            } else if let Some(name) = told.name_of(pod) {
                 logs.see(&name, pod);
             }
         }
@@ -230,7 +273,7 @@ impl RunningOnCluster {
             why = scheduling::in_vain(self.api(), self.largest_node) => return Err(why),
         };
         let known = waited.ok().and_then(|known| Some(known.ok()?.clone()));
-        let Some(known) = known else { return Err(self.stuck(names).await) };
+        let Some(known) = known else { return Err(self.stuck().await) };
         let never = known.iter().find_map(|(pod, begun)| match begun {
             Begun::Never(why) => {
                 let hint = if why.contains("Image") {
@@ -245,15 +288,20 @@ impl RunningOnCluster {
         never.map_or(Ok(()), |why| Err(BackendError(why)))
     }
 
-    /// Why pods have not begun, in the API's own words.
-    async fn stuck(&self, names: &[String]) -> BackendError {
-        let mut reasons = Vec::new();
-        for name in names {
-            let Ok(Some(pod)) = self.api().get_opt(name).await else { continue };
+    /// Why pods have not begun, in the API's own words: what they wait for, or why their controller could not make them.
+    async fn stuck(&self) -> BackendError {
+        let mut reasons = BTreeMap::new();
+        let pods = self.api().list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        for pod in pods {
             let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
             let unmet = conditions.into_iter().find(|condition| condition.status == "False");
-            reasons.extend(unmet.and_then(|unmet| unmet.message).map(|why| format!("{name}: {why}")));
+            reasons.extend(pod.metadata.name.zip(unmet.and_then(|unmet| unmet.message)));
         }
+        let events: Api<Event> = self.client.namespaced(&self.place.namespace);
+        let failed = ListParams::default().fields("reason=FailedCreate");
+        let failed = events.list(&failed).await.map(|list| list.items).unwrap_or_default();
+        reasons.extend(failed.into_iter().filter_map(|event| event.involved_object.name.zip(event.message)));
+        let reasons: Vec<String> = reasons.into_iter().map(|(name, why)| format!("{name}: {why}")).collect();
         BackendError(format!(
             "pods did not begin within {} s; is the cluster too small for the scenario? {}",
             PATIENCE.as_secs(),
@@ -261,55 +309,17 @@ impl RunningOnCluster {
         ))
     }
 
-    /// The pods of this name: one, or all its replicas.
-    fn selected(&self, name: &str) -> Vec<String> {
-        let of = |pod: &Pod| {
-            let all = pod.replica_names();
-            if pod.name == name { all } else { all.into_iter().filter(|own| own == name).collect() }
-        };
-        self.pods.iter().flat_map(of).collect()
-    }
-
-    async fn delete(&self, pod: &str, grace_seconds: Option<u32>) -> Result<(), String> {
-        let selected = self.selected(pod);
-        for name in &selected {
-            let own = self.pods.iter().find(|pod| pod.replica_names().contains(name));
-            let grace = grace_seconds.or(own.map(|pod| pod.grace_seconds));
-            self.told.asked(name, StopReason::Delete, grace.map(|grace| u64::from(grace) * 1000));
-            let params = DeleteParams { grace_period_seconds: grace, ..DeleteParams::default() };
-            let api = self.api();
-            persist(PATIENT, || api.delete(name, &params)).await.map_err(|error| error.to_string())?;
+    /// Removes what was made; answers what could not be.
+    async fn remove(&self, made: &Mutex<Vec<Made>>, namespace: Option<&str>) -> Vec<String> {
+        let made = std::mem::take(&mut *made.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut left = Vec::new();
+        for Made { resource, name } in made {
+            let api = self.client.dynamic(&resource, namespace);
+            if let Err(error) = objects::remove(&api, &name).await {
+                left.push(format!("{} {name}: {error}", resource.kind));
+            }
         }
-        if selected.is_empty() { Err(format!("there is no pod {pod}")) } else { Ok(()) }
-    }
-
-    /// Where the latest runs of these containers are on their nodes.
-    fn places(&self, selector: &ContainerSelector) -> Result<Vec<super::node::Place>, String> {
-        let node = self.node.as_ref().ok_or("the nodes' processes are not on this host")?;
-        let finder = node.finder.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut places = Vec::new();
-        for pod in self.selected(&selector.pod) {
-            let id = self.told.latest_id(&pod, &selector.container);
-            places.extend(id.and_then(|id| finder.place(&id)));
-        }
-        if places.is_empty() { Err(format!("{selector} does not run")) } else { Ok(places) }
-    }
-
-    async fn kill(&self, container: &ContainerSelector, signal: i32, child: bool) -> Result<(), String> {
-        for place in self.places(container)? {
-            let main_pid = place.main_pid.ok_or_else(|| format!("{container} does not run"))?;
-            let cgroup_procs = place.cgroup.directory.join("cgroup.procs");
-            act(&ActionSpec::Kill { cgroup_procs, main_pid, child, signal }).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes the limit on the node, as a runtime does that is told to.
-    async fn set_limit(&self, container: &ContainerSelector, memory: u64) -> Result<(), String> {
-        for place in self.places(container)? {
-            write_limit(place.cgroup, memory, &self.recorder).await?;
-        }
-        Ok(())
+        left
     }
 
     /// Waits until the API has told of what the nodes saw end.
@@ -331,12 +341,12 @@ impl RunningOnCluster {
         }
         // A kubelet under load sends its events late (`eventRecordQPS`).
         let until = Instant::now() + event_lag;
-        let probed: Vec<String> =
-            self.pods.iter().filter(|pod| is_probed(pod)).flat_map(Pod::replica_names).collect();
-        while Instant::now() < until && self.told.waits_for_events(&probed) {
+        let probed: Vec<&Pod> = self.scenario.pods.iter().filter(|pod| is_probed(pod)).collect();
+        let is_probed = |name: &str| probed.iter().any(|pod| pod.is_named(name));
+        while Instant::now() < until && self.told.waits_for_events(is_probed) {
             sleep(Duration::from_millis(50)).await;
         }
-        if broke && self.told.waits_for_events(&probed) {
+        if broke && self.told.waits_for_events(is_probed) {
             let gap = Fact::Source(SourceState::Gap { of: Source::Kubelet, lost: 1 });
             self.recorder.record(Source::Kubelet, self.contact.since_it_broke(), None, gap);
         }
@@ -357,7 +367,7 @@ impl RunningOnCluster {
                 };
                 for pod in &page.items {
                     self.artifacts.pod(pod);
-                    if let Some(name) = told::name_of(pod) {
+                    if let Some(name) = self.told.name_of(pod) {
                         self.logs.see_last(&name, pod);
                     }
                 }
@@ -378,20 +388,17 @@ impl Running for RunningOnCluster {
     async fn start(&self, scenario: &Scenario) -> Result<(), BackendError> {
         self.make_namespace(scenario).await?;
         self.begin_watches();
-        let pods = manifest::pods(scenario, &self.place);
-        for (name, pod) in &pods {
-            self.apply_pod(name, pod).await?;
+        self.apply_objects().await?;
+        let first: Vec<&Pod> = scenario.pods.iter().filter(|pod| !scenario.starts_later(pod)).collect();
+        for pod in &first {
+            self.apply_pod(pod).await?;
         }
-        let names: Vec<String> = pods.into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = first.iter().flat_map(|pod| pod.replica_names()).collect();
         self.wait_until_begun(&names).await
     }
 
     async fn apply(&self, index: usize, act: &Act) {
-        let outcome = match act {
-            Act::Delete { pod, grace_seconds } => self.delete(pod, *grace_seconds).await,
-            Act::Kill { container, signal, child } => self.kill(container, *signal, *child).await,
-            Act::SetLimit { container, memory, .. } => self.set_limit(container, *memory).await,
-        };
+        let outcome = self.carry_out(act).await;
         let what = act.to_string();
         self.recorder.now(Source::Harness, Fact::Action(ActionDone { index, what, error: outcome.err() }));
     }
@@ -409,6 +416,7 @@ impl Running for RunningOnCluster {
         while clock::unix_ns() / SECOND == decided / SECOND {
             sleep(Duration::from_millis(20)).await;
         }
+        left.extend(self.remove(&self.controllers, Some(&self.place.namespace)).await);
         // Whoever ignores SIGTERM is not waited for.
         let (now, all) = (DeleteParams::default().grace_period(0), ListParams::default());
         let background = DeleteParams::background();
@@ -422,6 +430,7 @@ impl Running for RunningOnCluster {
             Err(error) => left.push(format!("namespace {name}: {error}")),
             Ok(_) => {}
         }
+        left.extend(self.remove(&self.outside, None).await);
         left
     }
 
@@ -470,6 +479,15 @@ impl Running for RunningOnCluster {
 /// Whether a probe may stop one of its containers.
 fn is_probed(pod: &Pod) -> bool {
     pod.containers.iter().any(|container| container.liveness.is_some() || container.startup.is_some())
+}
+
+fn note(into: &Mutex<Vec<Made>>, made: Made) {
+    into.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+}
+
+/// What a controller makes a moment after the namespace: the default service account, what a quota is used up to.
+fn comes_soon(refusal: &str) -> bool {
+    refusal.contains("serviceaccount") || refusal.contains("status unknown for quota")
 }
 
 fn params() -> PatchParams {

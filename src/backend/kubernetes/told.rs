@@ -6,12 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use tokio::sync::watch;
 
-use super::manifest::POD;
+use super::members::{Member, Members};
 use super::names::{Names, Renamed};
 use crate::clock;
 use crate::evidence::kubernetes::{Controllers, PodReader, Statement, WallOffset, container_ids};
 use crate::evidence::{ContainerRef, Fact, Moment, Observation, PodStopping, Source, StopReason, Stopping};
 use crate::recorder::Recorder;
+use crate::scenario::Pod as ScenarioPod;
 
 /// How far a pod has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,14 +35,16 @@ pub(super) struct Told {
     pub(super) begun: watch::Sender<BTreeMap<String, Begun>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    members: Members,
     names: Names,
     readers: HashMap<String, PodReader>,
     controllers: Controllers,
     /// What the nodes told of containers that the API has not named yet.
     waiting: Vec<Observation>,
-    uids: Vec<String>,
+    /// The containers of each pod, by its object.
+    containers: BTreeMap<String, Vec<String>>,
     torn_down: bool,
     /// Containers that ended with 137 and whose decision to stop, if there was one, has not been told.
     unexplained: BTreeSet<ContainerRef>,
@@ -49,23 +52,38 @@ struct State {
 }
 
 impl Told {
-    pub(super) fn new(recorder: Recorder) -> Self {
-        Self { recorder, state: Mutex::default(), begun: watch::Sender::default() }
+    pub(super) fn new(recorder: Recorder, pods: &[ScenarioPod]) -> Self {
+        let state = State {
+            members: Members::new(pods),
+            names: Names::default(),
+            readers: HashMap::new(),
+            controllers: Controllers::default(),
+            waiting: Vec::new(),
+            containers: BTreeMap::new(),
+            torn_down: false,
+            unexplained: BTreeSet::new(),
+            explained: BTreeSet::new(),
+        };
+        Self { recorder, state: Mutex::new(state), begun: watch::Sender::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A pod's object; answers its UID if it was not known.
-    pub(super) fn pod(&self, object: &Pod) -> Option<String> {
-        let name = name_of(object)?;
+    /// A pod's object, the last one if it is gone; answers its UID if it was not known.
+    pub(super) fn pod(&self, object: &Pod, gone: bool) -> Option<String> {
         let uid = object.metadata.uid.clone().unwrap_or_default();
         let mut state = self.lock();
-        let new = !state.uids.contains(&uid);
+        let new = !state.members.knows(&uid);
+        // What a controller makes while all is torn down is no part of the scenario.
+        if new && state.torn_down {
+            return None;
+        }
+        let name = state.members.learn(object, gone)?;
         if new {
-            state.uids.push(uid.clone());
             state.names.learn_pod(&uid, &name);
+            state.containers.insert(name.clone(), containers(object));
         }
         let (received, wall) = now();
         state.controllers.pod(&name, object, &wall);
@@ -94,12 +112,11 @@ impl Told {
     /// An event on one of the pods, or on what made them.
     pub(super) fn event(&self, event: &Event) {
         let (received, wall) = now();
-        let about = event.involved_object.name.clone().unwrap_or_default();
-        let of_a_pod = event.involved_object.kind.as_deref() == Some("Pod");
+        let uid = event.involved_object.uid.clone().unwrap_or_default();
         let statements = {
             let mut state = self.lock();
-            let State { readers, controllers, .. } = &mut *state;
-            match readers.get_mut(&about).filter(|_| of_a_pod) {
+            let State { members, readers, controllers, .. } = &mut *state;
+            match members.name(&uid).and_then(|name| readers.get_mut(name)) {
                 Some(reader) => reader.event(event, received, &wall),
                 None => controllers.event(event, received, &wall),
             }
@@ -125,12 +142,20 @@ impl Told {
 
     /// Whether something that ended waits for its name.
     pub(super) fn waits_for_names(&self) -> bool {
-        self.lock().waiting.iter().any(|waiting| matches!(waiting.fact, Fact::Ended(_)))
+        let state = self.lock();
+        state.waiting.iter().any(|waiting| {
+            if let Fact::Ended(ended) = &waiting.fact {
+                // Of a pod that has gone, it can only be the pause process.
+                !state.members.is_gone(&ended.container.pod)
+            } else {
+                false
+            }
+        })
     }
 
     /// Whether a container of one of these pods got a SIGKILL that an event may still explain.
-    pub(super) fn waits_for_events(&self, pods: &[String]) -> bool {
-        self.lock().unexplained.iter().any(|container| pods.contains(&container.pod))
+    pub(super) fn waits_for_events(&self, of: impl Fn(&str) -> bool) -> bool {
+        self.lock().unexplained.iter().any(|container| of(&container.pod))
     }
 
     /// The runtime's ID of a container's latest run.
@@ -138,17 +163,38 @@ impl Told {
         self.lock().names.latest_id(pod, container).map(str::to_owned)
     }
 
-    /// exit137 itself asks for a pod's end.
-    pub(super) fn asked(&self, pod: &str, reason: StopReason, grace_ms: Option<u64>) {
+    /// What the record calls a pod that the API has told of.
+    pub(super) fn name_of(&self, object: &Pod) -> Option<String> {
+        self.lock().members.name(object.metadata.uid.as_deref()?).map(str::to_owned)
+    }
+
+    /// The pods of this name that are there now: one, or all of an entry.
+    pub(super) fn there_now(&self, name: &str) -> Vec<Member> {
+        self.lock().members.there_now(name)
+    }
+
+    /// exit137 itself has asked for a pod's end, at this moment, and the API has agreed.
+    pub(super) fn asked(&self, pod: &str, reason: StopReason, grace_ms: Option<u64>, at: Moment) {
         let message = "exit137 asked for it".to_owned();
         let stopping = PodStopping { pod: pod.to_owned(), reason, grace_ms, message };
-        self.recorder.now(Source::Harness, Fact::PodStopping(stopping));
+        self.recorder.record(Source::Harness, at, None, Fact::PodStopping(stopping));
     }
 
     /// From now on, what ends is the tear-down's: the runs that are known, and those that may just begin.
     pub(super) fn tear_down(&self) {
-        self.lock().torn_down = true;
-        let known: Vec<_> = self.lock().names.containers().into_iter().cloned().collect();
+        let mut state = self.lock();
+        state.torn_down = true;
+        let mut known: BTreeSet<ContainerRef> = state.names.containers().into_iter().cloned().collect();
+        for (pod, containers) in &state.containers {
+            let first =
+                |name: &String| ContainerRef { pod: pod.clone(), container: name.clone(), instance: 0 };
+            let begun = |of: &ContainerRef| {
+                known.iter().any(|run| run.pod == of.pod && run.container == of.container)
+            };
+            let not_begun: Vec<_> = containers.iter().map(first).filter(|of| !begun(of)).collect();
+            known.extend(not_begun);
+        }
+        drop(state);
         for mut container in known {
             for _ in 0..2 {
                 let reason = StopReason::TearDown;
@@ -225,9 +271,11 @@ impl State {
     }
 }
 
-/// What the record calls a pod.
-pub(super) fn name_of(object: &Pod) -> Option<String> {
-    object.metadata.labels.as_ref()?.get(POD).cloned()
+fn containers(object: &Pod) -> Vec<String> {
+    let spec = object.spec.as_ref();
+    let init = spec.and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
+    let main = spec.map(|spec| &spec.containers).into_iter().flatten();
+    init.chain(main).map(|container| container.name.clone()).collect()
 }
 
 /// This moment, and how the wall clock stands to boot time.

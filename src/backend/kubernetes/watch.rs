@@ -255,13 +255,13 @@ impl<F: FnMut(&Pod, Option<String>, bool) + Send> Heard<Pod> for Pods<F> {
             self.known.insert(uid.clone(), is_over(&pod));
             self.listed.insert(uid.clone());
         }
-        let new = self.told.pod(&pod);
+        let new = self.told.pod(&pod, false);
         (self.each)(&pod, new, false);
     }
 
     fn gone(&mut self, pod: Pod) {
         self.known.remove(pod.metadata.uid.as_deref().unwrap_or_default());
-        let new = self.told.pod(&pod);
+        let new = self.told.pod(&pod, true);
         (self.each)(&pod, new, true);
     }
 

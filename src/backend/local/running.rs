@@ -42,6 +42,8 @@ pub struct RunningScenario {
     capacity: u64,
     back_off_scale: f64,
     single_process_oom_kill: bool,
+    /// Pods that actions create.
+    later: Mutex<Vec<Pod>>,
     pods: Mutex<Vec<RunningPod>>,
     lives: Mutex<JoinSet<()>>,
 }
@@ -86,6 +88,7 @@ impl RunningScenario {
             back_off_scale: scenario.back_off_scale,
             single_process_oom_kill: scenario.node.single_process_oom_kill,
             node,
+            later: Mutex::default(),
             pods: Mutex::default(),
             lives: Mutex::default(),
         };
@@ -95,22 +98,43 @@ impl RunningScenario {
     }
 
     async fn start_all(&self, scenario: &Scenario) -> Result<(), BackendError> {
-        for pod in &scenario.pods {
-            for name in pod.replica_names() {
-                let running = self.start_pod(pod, &name).await?;
-                self.pods.lock().await.push(running);
-            }
-        }
-        let contexts: Vec<_> = self.pods.lock().await.iter().map(|pod| Arc::clone(&pod.context)).collect();
-        for context in &contexts {
-            self.lives.lock().await.spawn(pod::live(Arc::clone(context)));
-        }
+        let (later, first): (Vec<_>, Vec<_>) =
+            scenario.pods.iter().partition(|pod| scenario.starts_later(pod));
+        self.later.lock().await.extend(later.into_iter().cloned());
+        let contexts = self.start_pods(first).await?;
         for context in contexts {
             let mut started = context.started.subscribe();
             // A pod that has gone has been started.
             let _ = started.wait_for(|started| *started).await;
         }
         Ok(())
+    }
+
+    /// Makes pods and lets them live.
+    async fn start_pods<'a>(
+        &self,
+        pods: impl IntoIterator<Item = &'a Pod>,
+    ) -> Result<Vec<Arc<PodContext>>, BackendError> {
+        let mut contexts = Vec::new();
+        for pod in pods {
+            for name in pod.replica_names() {
+                let running = self.start_pod(pod, &name).await?;
+                contexts.push(Arc::clone(&running.context));
+                self.pods.lock().await.push(running);
+            }
+        }
+        for context in &contexts {
+            self.lives.lock().await.spawn(pod::live(Arc::clone(context)));
+        }
+        Ok(contexts)
+    }
+
+    /// Starts a pod that the beginning did not.
+    async fn create(&self, name: &str) -> Result<(), String> {
+        let of_name = |pod: &Pod| pod.name == name;
+        let pod = self.later.lock().await.iter().find(|pod| of_name(pod)).cloned();
+        let pod = pod.ok_or_else(|| format!("there is no pod {name} to be created"))?;
+        self.start_pods([&pod]).await.map(drop).map_err(|error| error.to_string())
     }
 
     async fn start_pod(&self, spec: &Pod, name: &str) -> Result<RunningPod, BackendError> {
@@ -208,6 +232,11 @@ impl RunningScenario {
             Act::Kill { container, signal, child } => self.kill(container, *signal, *child).await,
             Act::SetLimit { container, memory, pod_too } => {
                 self.set_limit(container, *memory, *pod_too).await
+            }
+            Act::Create { pod } => self.create(pod).await,
+            // What needs a cluster is skipped before it comes here.
+            Act::Drain { .. } | Act::Rollout { .. } | Act::Resize { .. } => {
+                Err("it needs a cluster".to_owned())
             }
         };
         let what = act.to_string();

@@ -7,7 +7,7 @@ use crate::backend::local::cgroup::Hierarchy;
 use crate::cli;
 use crate::command::cluster::{context, ensure};
 use crate::evidence::ClusterFacts;
-use crate::scenario::{Act, PodKind, Program, Requirement, Role, Scenario, Volume, VolumeKind};
+use crate::scenario::{Act, Program, Requirement, Role, Scenario, Volume, VolumeKind};
 
 /// Finds or makes the cluster, sees to it that it has our image, and makes what the run needs there.
 pub(super) async fn prepare(args: &cli::Run) -> Result<KubernetesBackend, String> {
@@ -56,7 +56,7 @@ fn no_hand(scenario: &Scenario, on: cli::Backend) -> Option<String> {
         return None;
     }
     scenario.actions.iter().find_map(|action| match &action.act {
-        Act::Delete { .. } => None,
+        Act::Delete { .. } | Act::Drain { .. } | Act::Rollout { .. } | Act::Create { .. } | Act::Resize { .. } => None,
         Act::Kill { .. } | Act::SetLimit { .. } => Some(format!(
             "cannot {} there: that takes root on the nodes' own host (--on kind, as root), and an agent only looks",
             action.act
@@ -65,12 +65,25 @@ fn no_hand(scenario: &Scenario, on: cli::Backend) -> Option<String> {
 }
 
 /// What a scenario asks for that this version of Kubernetes does not know.
-pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts) -> Option<String> {
+pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts, cgroup_version: u8) -> Option<String> {
+    let of_cgroups = scenario.requires.iter().find_map(|requirement| match requirement {
+        Requirement::Cgroup(wanted) if *wanted != cgroup_version => {
+            Some(format!("needs cgroup v{wanted}; the nodes have v{cgroup_version}"))
+        }
+        Requirement::Cgroup(_)
+        | Requirement::DisposableHost
+        | Requirement::Program(_)
+        | Requirement::Cluster
+        | Requirement::Root => None,
+    });
     let needs = |minor: u32, what: &str| {
         (cluster.minor < minor)
             .then(|| format!("{what} needs Kubernetes 1.{minor}; the cluster runs {}", cluster.version))
     };
-    scenario.pods.iter().find_map(|pod| {
+    let resizes = scenario.actions.iter().any(|action| matches!(action.act, Act::Resize { .. }));
+    // KEP-1287 (InPlacePodVerticalScaling): on by default since.
+    let resize = resizes.then(|| needs(33, "resizing in place (pods/resize)")).flatten();
+    let of_pods = scenario.pods.iter().find_map(|pod| {
         let sidecar = pod.containers.iter().any(|container| container.role == Role::Sidecar);
         let sized = |volume: &Volume| matches!(volume.kind, VolumeKind::Memory { size_limit: Some(_) });
         // KEP-2837 (PodLevelResources), KEP-753 (SidecarContainers), KEP-1967 (SizeMemoryBackedVolumes): on by default since.
@@ -79,7 +92,8 @@ pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts) -> Option<Str
         let sized =
             || pod.volumes.iter().any(sized).then(|| needs(22, "a memory volume's sizeLimit")).flatten();
         pod_level.or_else(sidecar).or_else(sized)
-    })
+    });
+    of_cgroups.or(resize).or(of_pods)
 }
 
 /// What exit137 cannot bring about on a cluster yet.
@@ -88,9 +102,6 @@ fn not_there_yet(scenario: &Scenario) -> Option<String> {
         return Some("node.memory: a cluster's node cannot be given a budget yet".to_owned());
     }
     for pod in &scenario.pods {
-        if pod.kind != PodKind::Pod {
-            return Some(format!("pod {}: controllers are not applied on a cluster yet", pod.name));
-        }
         for container in &pod.containers {
             if let Program::Workload(workload) = &container.program
                 && workload.cpu.is_some()

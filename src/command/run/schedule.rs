@@ -37,8 +37,7 @@ pub(super) async fn run_all<B: Backend>(
     let shared = Shared { backend: Arc::clone(backend), interrupted: interrupt.asked.clone() };
     let mut folders = Vec::new();
     for loaded in scenarios {
-        let folder =
-            artifacts.scenario(&loaded.scenario.name, &loaded.text).map_err(|error| error.to_string())?;
+        let folder = artifacts.scenario(loaded).map_err(|error| error.to_string())?;
         folders.push((*loaded, folder));
     }
     let (alone, together): (Vec<_>, Vec<_>) =

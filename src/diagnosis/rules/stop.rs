@@ -33,16 +33,15 @@ pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
         StopReason::NodeShutdown => (Cause::NodeShutdown, None),
         StopReason::TearDown => return None,
     };
-    let why = match stop.fact.reason {
-        StopReason::Eviction => evicted_for(case),
-        _ => why_stopped(stop.fact.reason).to_owned(),
-    };
+    let evicted = stop.fact.reason == StopReason::Eviction;
+    let why = if evicted { evicted_for(case) } else { why_stopped(stop.fact.reason).to_owned() };
     let grace = stop.fact.grace_ms;
     let explanation = if killed {
-        let outlived = match stop.fact.reason {
+        let outlived = if evicted {
             // Old kubelets gave the pod's own grace period, newer ones a second (kubernetes#115819).
-            StopReason::Eviction => "did not end when asked, and got SIGKILL".to_owned(),
-            _ => format!("outlived its grace period of {grace} ms, and got SIGKILL"),
+            "did not end when asked, and got SIGKILL".to_owned()
+        } else {
+            format!("outlived its grace period of {grace} ms, and got SIGKILL")
         };
         let how = if case.by_kubelet() { "got SIGKILL from the kubelet itself".to_owned() } else { outlived };
         format!("It was stopped because {why}, {how}.")

@@ -29,9 +29,11 @@ pub(super) fn read(reader: &mut PodReader, event: &Event, received: Received<'_>
     match (reason, container) {
         ("Killing", Some(container)) => {
             statements.push(state(killing(reader, container, message, at)));
+            reader.failures.retain(|(stopped, _), _| stopped != container);
         }
         ("Unhealthy", Some(container)) => {
-            let failed = unhealthy(reader, container, message, count);
+            let more = u32::try_from(count - before).unwrap_or(1);
+            let failed = unhealthy(reader, container, message, more, at);
             if let Some(Fact::ProbeFailed(failed)) = &failed
                 && failed.failures >= failed.threshold
             {
@@ -114,24 +116,27 @@ fn killing(reader: &PodReader, name: &str, message: &str, at: Moment) -> Fact {
     };
     // Never below two seconds (`minimumGracePeriodInSeconds`).
     let grace_ms = u64::from(grace.max(2)) * 1000;
-    Fact::Stopping(Stopping { container: latest(reader, name), reason, grace_ms })
+    Fact::Stopping(Stopping { container: run_at(reader, name, at), reason, grace_ms })
 }
 
-fn unhealthy(reader: &PodReader, name: &str, message: &str, count: i32) -> Option<Fact> {
+fn unhealthy(reader: &mut PodReader, name: &str, message: &str, more: u32, at: Moment) -> Option<Fact> {
     let found = container(reader, name);
-    let (probe, spec) = if message.starts_with("Liveness") {
-        (ProbeKind::Liveness, found.and_then(|c| c.liveness_probe.as_ref()))
+    let (probe, kind, spec) = if message.starts_with("Liveness") {
+        (ProbeKind::Liveness, "liveness", found.and_then(|c| c.liveness_probe.as_ref()))
     } else if message.starts_with("Startup") {
-        (ProbeKind::Startup, found.and_then(|c| c.startup_probe.as_ref()))
+        (ProbeKind::Startup, "startup", found.and_then(|c| c.startup_probe.as_ref()))
     } else {
         return None;
     };
     let threshold = spec.and_then(|probe| probe.failure_threshold).unwrap_or(3);
+    let failures = reader.failures.entry((name.to_owned(), kind)).or_default();
+    *failures += more;
+    let failures = *failures;
     Some(Fact::ProbeFailed(ProbeFailed {
-        container: latest(reader, name),
+        container: run_at(reader, name, at),
         probe,
         message: message.to_owned(),
-        failures: u32::try_from(count).unwrap_or(1),
+        failures,
         threshold: u32::try_from(threshold).unwrap_or(3),
     }))
 }
@@ -154,8 +159,8 @@ fn container<'a>(reader: &'a PodReader, name: &str) -> Option<&'a Container> {
     init.chain(&reader.spec.containers).find(|container| container.name == name)
 }
 
-/// The run that an event speaks of: the latest that the pod's object has shown.
-fn latest(reader: &PodReader, name: &str) -> ContainerRef {
-    let instance = reader.latest_run(name);
+/// The run that an event speaks of.
+fn run_at(reader: &PodReader, name: &str, at: Moment) -> ContainerRef {
+    let instance = reader.run_at(name, at);
     ContainerRef { pod: reader.pod.clone(), container: name.to_owned(), instance }
 }

@@ -31,8 +31,13 @@ pub struct PodReader {
     /// The container whose probe failed as often as it may, the probe, and when.
     pub(super) given_up: Option<(String, ProbeKind, Moment)>,
     deleted: bool,
+    /// How often each container's probe has failed since it was last stopped. One whose words differ each time is an event of
+    /// its own each time.
+    pub(super) failures: BTreeMap<(String, &'static str), u32>,
     /// The latest run of each container that was heard of.
     runs: BTreeMap<String, u32>,
+    /// When each run of each container began.
+    begun: BTreeMap<(String, u32), Moment>,
 }
 
 /// What an object or an event was received with.
@@ -52,7 +57,9 @@ impl PodReader {
             counts: BTreeMap::new(),
             given_up: None,
             deleted: false,
+            failures: BTreeMap::new(),
             runs: BTreeMap::new(),
+            begun: BTreeMap::new(),
         }
     }
 
@@ -167,6 +174,7 @@ impl PodReader {
         }
         let fact = Fact::Started(self.start_of(name, instance, id));
         let moment = at.unwrap_or(received.at);
+        self.begun.insert((name.to_owned(), instance), moment);
         statements.push(Statement { source: Source::Runtime, moment, raw: None, fact });
     }
 
@@ -206,9 +214,12 @@ impl PodReader {
         (container == name && soon).then_some(*probe)
     }
 
-    /// The latest run of a container that was heard of.
-    pub(super) fn latest_run(&self, name: &str) -> u32 {
-        self.runs.get(name).copied().unwrap_or(0)
+    /// The run of a container at this moment: the latest that had begun by then. An event may be heard of when the next run
+    /// has begun already.
+    pub(super) fn run_at(&self, name: &str, at: Moment) -> u32 {
+        let of_it = || self.begun.iter().filter(|((container, _), _)| container == name);
+        let begun = of_it().rfind(|(_, begun)| begun.latest() <= at.latest()).or_else(|| of_it().next());
+        begun.map(|((_, run), _)| *run).or_else(|| self.runs.get(name).copied()).unwrap_or(0)
     }
 
     /// The latest run, up to this one, that was heard to begin. With an end that it makes up the kubelet may have counted

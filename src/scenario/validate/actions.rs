@@ -1,10 +1,10 @@
 //! Actions, and the events that they and the end of the observation wait for.
 
-use exit137_workload::Span;
+use exit137_workload::{Bytes, Span};
 
-use crate::scenario::document::{self, Ended, MemoryReaches, Process, Started};
+use crate::scenario::document::{self, Ended, MemoryReaches, Process, Started, Whole};
 use crate::scenario::problem::KeyPath;
-use crate::scenario::{Act, Action, RunEvent, Trigger, Until};
+use crate::scenario::{Act, Action, Pod, PodKind, RunEvent, Trigger, Until};
 
 use super::Notes;
 use super::selectors::Selectors;
@@ -18,14 +18,19 @@ pub(super) fn actions(
 ) -> Vec<Action> {
     let path = KeyPath::default().key("actions");
     let indexed = documents.iter().enumerate();
-    indexed
+    let actions: Vec<Action> = indexed
         .filter_map(|(index, document)| {
             let path = path.index(index);
             let at = trigger(document, selectors, for_ms, &path, notes);
             let act = act(document, selectors, &path, notes);
             Some(Action { at: at?, act: act? })
         })
-        .collect()
+        .collect();
+    if actions.len() == documents.len() {
+        created_once(&actions, &path, notes);
+        selectors.begins(&actions, notes);
+    }
+    actions
 }
 
 fn trigger(
@@ -90,37 +95,122 @@ fn act(
     path: &KeyPath,
     notes: &mut Notes,
 ) -> Option<Act> {
-    match (&document.delete, &document.kill, &document.set_limit) {
-        (Some(delete), None, None) => {
-            let path = path.key("delete");
-            selectors.pod(&delete.pod, &path.key("pod"), notes)?;
-            Some(Act::Delete { pod: delete.pod.clone(), grace_seconds: delete.grace_period_seconds })
+    let said = [
+        document.delete.is_some(),
+        document.drain.is_some(),
+        document.rollout.is_some(),
+        document.create.is_some(),
+        document.kill.is_some(),
+        document.set_limit.is_some(),
+        document.resize.is_some(),
+    ];
+    match said.iter().filter(|said| **said).count() {
+        0 => {
+            let hint = "say exactly one of delete, drain, rollout, create, kill, setLimit, resize";
+            notes.problem(path, "does not say what to do", hint);
+            None
         }
-        (None, Some(kill), None) => Some(Act::Kill {
+        1 => to_pod(document, selectors, path, notes)
+            .or_else(|| to_container(document, selectors, path, notes)),
+        _ => {
+            notes.problem(path, "does more than one thing", "make an action of each");
+            None
+        }
+    }
+}
+
+/// What is done to whole pods.
+fn to_pod(
+    document: &document::Action,
+    selectors: &Selectors<'_>,
+    path: &KeyPath,
+    notes: &mut Notes,
+) -> Option<Act> {
+    if let Some(delete) = &document.delete {
+        selectors.pod(&delete.pod, &path.keys("delete.pod"), notes)?;
+        return Some(Act::Delete { pod: delete.pod.clone(), grace_seconds: delete.grace_period_seconds });
+    }
+    if let Some(Whole { pod }) = &document.drain {
+        selectors.pod(pod, &path.keys("drain.pod"), notes)?;
+        notes.needs_cluster(&path.key("drain"), "evictions go through the API");
+        return Some(Act::Drain { pod: pod.clone() });
+    }
+    if let Some(Whole { pod }) = &document.rollout {
+        let path = path.keys("rollout.pod");
+        let found = selectors.pod(pod, &path, notes)?;
+        notes.needs_cluster(&path, "a controller replaces its pods");
+        match found.kind {
+            PodKind::Deployment | PodKind::StatefulSet | PodKind::DaemonSet if found.name == *pod => {}
+            PodKind::Deployment | PodKind::StatefulSet | PodKind::DaemonSet => {
+                let hint = format!("say {}", found.name);
+                notes.problem(&path, format!("{pod:?} is one pod, and a rollout replaces them all"), hint);
+            }
+            PodKind::Pod | PodKind::Job => {
+                let hint = "a Deployment, a StatefulSet or a DaemonSet is; say its kind";
+                notes.problem(&path, format!("{pod:?} is not rolled out by anybody"), hint);
+            }
+        }
+        return Some(Act::Rollout { pod: pod.clone() });
+    }
+    let Whole { pod } = document.create.as_ref()?;
+    let path = path.keys("create.pod");
+    let found = selectors.pod(pod, &path, notes)?;
+    if found.name != *pod {
+        notes.problem(&path, format!("{pod:?} is one of several alike"), format!("say {}", found.name));
+    }
+    Some(Act::Create { pod: pod.clone() })
+}
+
+/// What is done to a container.
+fn to_container(
+    document: &document::Action,
+    selectors: &Selectors<'_>,
+    path: &KeyPath,
+    notes: &mut Notes,
+) -> Option<Act> {
+    if let Some(kill) = &document.kill {
+        return Some(Act::Kill {
             container: selectors.select(&kill.container, &path.keys("kill.container"), notes)?,
             signal: kill.signal.number(),
             child: match kill.process {
                 Process::Main => false,
                 Process::Child => true,
             },
-        }),
-        (None, None, Some(set)) => {
-            let path = path.key("setLimit");
-            let memory = notes.size(&path.key("memory"), set.memory.0);
-            if memory < 4096 {
-                notes.problem(&path.key("memory"), "is less than a page", "say at least 4Ki");
-            }
-            let container = selectors.select(&set.container, &path.key("container"), notes)?;
-            Some(Act::SetLimit { container, memory, pod_too: set.pod_too })
+        });
+    }
+    if let Some(set) = &document.set_limit {
+        let path = path.key("setLimit");
+        let memory = limit(set.memory, &path, notes);
+        let container = selectors.select(&set.container, &path.key("container"), notes)?;
+        return Some(Act::SetLimit { container, memory, pod_too: set.pod_too });
+    }
+    let resize = document.resize.as_ref()?;
+    let path = path.key("resize");
+    notes.needs_cluster(&path, "the kubelet resizes in place; setLimit writes the limit itself");
+    let memory = limit(resize.memory, &path, notes);
+    let container = selectors.select(&resize.container, &path.key("container"), notes)?;
+    Some(Act::Resize { container, memory })
+}
+
+fn limit(memory: Bytes, path: &KeyPath, notes: &mut Notes) -> u64 {
+    let path = path.key("memory");
+    let bytes = notes.size(&path, memory.0);
+    if bytes < 4096 {
+        notes.problem(&path, "is less than a page", "say at least 4Ki");
+    }
+    bytes
+}
+
+/// A pod is created once, and nothing can be done to it before.
+fn created_once(actions: &[Action], path: &KeyPath, notes: &mut Notes) {
+    let mut created: Vec<&str> = Vec::new();
+    for (index, action) in actions.iter().enumerate() {
+        let Act::Create { pod } = &action.act else { continue };
+        if created.contains(&pod.as_str()) {
+            let what = format!("{pod:?} is created by an action before this one");
+            notes.problem(&path.index(index).keys("create.pod"), what, "keep one of them");
         }
-        (None, None, None) => {
-            notes.problem(path, "does not say what to do", "say exactly one of delete, kill, setLimit");
-            None
-        }
-        _ => {
-            notes.problem(path, "does more than one thing", "make an action of each");
-            None
-        }
+        created.push(pod);
     }
 }
 
@@ -132,6 +222,11 @@ pub(super) fn until(
     notes: &mut Notes,
 ) -> Option<Until> {
     if document.all_ended.is_some() {
+        if let Some(pod) = selectors.replaced() {
+            let what = format!("never comes: pods of {} are replaced", pod.name);
+            let hint = format!("say ended: {{container: {}}}", first_container(pod));
+            notes.problem(&path.key("allEnded"), what, hint);
+        }
         return Some(Until::AllEnded);
     }
     if let Some(count) = document.terminations {
@@ -145,6 +240,10 @@ pub(super) fn until(
         started: document.started.as_ref(),
     };
     event(&events, selectors, path, notes).map(Until::Event)
+}
+
+fn first_container(pod: &Pod) -> String {
+    format!("{}/{}", pod.name, pod.containers.first().map_or("app", |container| &container.name))
 }
 
 /// The events that can be named; the schema has seen to it that one is.

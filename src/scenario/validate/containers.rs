@@ -118,12 +118,19 @@ fn program(
         return Program::Workload(Box::new(workload));
     }
     if found.command.as_ref().is_none_or(Vec::is_empty) {
-        let (what, hint) = match (&found.image, command.is_empty()) {
-            (Some(_), _) => ("has an image and no command", "no image is run here; say command or workload"),
-            (None, true) => ("has nothing to run", "say workload: {idle: {}}, or command: [sleep, infinity]"),
-            (None, false) => ("has args and no command", "no image is run here, so say the command too"),
-        };
-        notes.problem(path, what, hint);
+        match (&found.image, command.is_empty()) {
+            (Some(_), _) => {
+                notes.needs_cluster(&path.key("image"), "no image is run here, and it has no command");
+            }
+            (None, true) => {
+                let hint = "say workload: {idle: {}}, or image, or command: [sleep, infinity]";
+                notes.problem(path, "has nothing to run", hint);
+            }
+            (None, false) => {
+                let hint = "say the image whose entry point takes them, or the command too";
+                notes.problem(path, "has args and no command", hint);
+            }
+        }
     } else if command[0].is_empty() {
         notes.problem(&path.key("command"), "names no program", "say for example [sleep, infinity]");
     }

@@ -418,10 +418,9 @@ fn contradictions(
 
 /// Whether two selectors can mean the same container: a pod's name means each of its replicas.
 fn overlap(one: &ContainerSelector, other: &ContainerSelector, selectors: &Selectors<'_>) -> bool {
-    let pod = |selector: &ContainerSelector| selectors.container(selector).map(|(pod, _)| pod.name.clone());
-    let same_pod = one.pod == other.pod
-        || (pod(one).is_some()
-            && pod(one) == pod(other)
-            && (pod(one).as_deref() == Some(&one.pod) || pod(other).as_deref() == Some(&other.pod)));
-    one.container == other.container && same_pod
+    let names = |selector: &ContainerSelector| match selectors.container(selector) {
+        Some((pod, _)) if pod.name == selector.pod => pod.replica_names(),
+        Some(_) | None => vec![selector.pod.clone()],
+    };
+    one.container == other.container && names(one).iter().any(|name| names(other).contains(name))
 }

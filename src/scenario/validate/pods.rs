@@ -6,15 +6,31 @@ use k8s_openapi::api::core::v1::{PodSpec, Volume as KubernetesVolume};
 use serde_json::Value;
 
 use crate::scenario::document;
+use crate::scenario::manifest::Manifests;
 use crate::scenario::problem::KeyPath;
 use crate::scenario::quantity;
-use crate::scenario::{Node, Pod, PodKind, RestartPolicy, Role, Volume, VolumeKind};
+use crate::scenario::{Node, Object, Pod, PodKind, RestartPolicy, Role, Volume, VolumeKind};
 
 use super::selectors::is_replica;
 use super::{MOST_MEMORY, Notes, containers, support};
 
+/// What the rest of the scenario says about its pods.
+#[derive(Debug)]
+pub(super) struct Around<'a> {
+    pub(super) node: &'a Node,
+    pub(super) objects: &'a [Object],
+    pub(super) manifests: &'a Manifests,
+}
+
+impl Around<'_> {
+    /// Whether a container that states no limit has one nevertheless.
+    fn bounds(&self) -> bool {
+        self.node.memory.is_some() || self.objects.iter().any(Object::limits_by_default)
+    }
+}
+
 /// All pods of a document.
-pub(super) fn pods(documents: Vec<document::Pod>, node: &Node, notes: &mut Notes) -> Vec<Pod> {
+pub(super) fn pods(documents: Vec<document::Pod>, around: &Around<'_>, notes: &mut Notes) -> Vec<Pod> {
     let path = KeyPath::default().key("pods");
     let mut pods: Vec<Pod> = Vec::new();
     for (index, document) in documents.into_iter().enumerate() {
@@ -24,27 +40,51 @@ pub(super) fn pods(documents: Vec<document::Pod>, node: &Node, notes: &mut Notes
             let hint = "names of pods, and of their replicas (name-0, name-1), are unique";
             notes.problem(&path.key("name"), format!("{name:?} is the name of another pod"), hint);
         }
-        if let Some(pod) = pod(document, node, &path, notes) {
+        let own = around.manifests.object(index);
+        if let Some(pod) = pod(document, own, around.bounds(), &path, notes) {
             pods.push(pod);
         }
     }
     pods
 }
 
-/// Whether `earlier` has the name of a replica of `later`.
+/// Whether `earlier` has the name of a replica of `later`, or of one that its controller may yet make.
 fn clashes(earlier: &Pod, later: &document::Pod) -> bool {
     let index = earlier.name.strip_prefix(&later.name).and_then(|rest| rest.strip_prefix('-'));
-    later.replicas > 1
-        && index.and_then(|index| index.parse::<u32>().ok()).is_some_and(|index| index < later.replicas)
+    let controlled = !matches!(later.kind, document::PodKind::Pod);
+    let index = index.and_then(|index| index.parse::<u32>().ok());
+    index.is_some_and(|index| controlled || (later.replicas > 1 && index < later.replicas))
 }
 
-fn pod(mut document: document::Pod, node: &Node, path: &KeyPath, notes: &mut Notes) -> Option<Pod> {
+fn pod(
+    document: document::Pod,
+    own: Option<&Object>,
+    bounded: bool,
+    path: &KeyPath,
+    notes: &mut Notes,
+) -> Option<Pod> {
     let kind = kind(document.kind, path, notes);
+    if own.is_some() {
+        of_a_manifest(&document, path, notes);
+    }
+    if kind == PodKind::Pod && !document.controller.is_empty() {
+        notes.problem(&path.key("controller"), "is said of a bare pod", "say its kind: Deployment, Job, …");
+    }
+    for key in ["replicas", "selector", "template"] {
+        if document.controller.contains_key(key) {
+            let hint = if key == "replicas" { "say replicas beside it" } else { "leave it out" };
+            notes.problem(&path.key("controller").key(key), "is made from the rest of the entry", hint);
+        }
+    }
+    let Some(mut spec) = document.spec else {
+        notes.problem(path, "spec is missing", "add spec: a Kubernetes PodSpec, or manifest: a file");
+        return None;
+    };
     let path = path.key("spec");
-    support::note(&document.spec, support::POD, &path, notes);
-    note_parts(&document.spec, &path, notes);
-    let workloads = containers::take_workloads(&mut document.spec, &path, notes);
-    let spec: PodSpec = match serde_json::from_value(document.spec) {
+    support::note(&spec, support::POD, &path, notes);
+    note_parts(&spec, &path, notes);
+    let workloads = containers::take_workloads(&mut spec, &path, notes);
+    let spec: PodSpec = match serde_json::from_value(spec) {
         Ok(spec) => spec,
         Err(error) => {
             notes.problem(&path, error.to_string(), "see Kubernetes' PodSpec");
@@ -52,7 +92,8 @@ fn pod(mut document: document::Pod, node: &Node, path: &KeyPath, notes: &mut Not
         }
     };
     let (request, limit) = containers::memory(spec.resources.as_ref(), &path.key("resources"), notes);
-    let volumes = volumes(&spec, &path, notes);
+    let mut volumes = volumes(&spec, &path, notes);
+    volumes.extend(own.into_iter().flat_map(claimed));
     let containers = containers::containers(&spec, workloads, &volumes, &path, notes);
     let pod = Pod {
         name: document.name,
@@ -71,9 +112,32 @@ fn pod(mut document: document::Pod, node: &Node, path: &KeyPath, notes: &mut Not
         containers,
         volumes,
         spec: Box::new(spec),
+        controller: document.controller,
+        object: own.cloned().map(Box::new),
     };
-    hold_together(&pod, node, &path, notes);
+    restarts_fit(&pod, &path, notes);
+    hold_together(&pod, bounded, &path, notes);
     Some(pod)
+}
+
+/// A manifest says itself what its controller does.
+fn of_a_manifest(document: &document::Pod, path: &KeyPath, notes: &mut Notes) {
+    notes.needs_cluster(&path.key("manifest"), "it is applied through the API");
+    if !document.controller.is_empty() {
+        notes.problem(&path.key("controller"), "is said beside a manifest", "say it in the manifest");
+    }
+    if document.replicas != 1
+        && matches!(document.kind, document::PodKind::Pod | document::PodKind::DaemonSet)
+    {
+        notes.problem(&path.key("replicas"), "is not 1, and the manifest has no replicas", "leave it out");
+    }
+}
+
+/// The volumes that a StatefulSet claims for each of its pods.
+fn claimed(own: &Object) -> Vec<Volume> {
+    let claims = own.value.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
+    let names = claims.into_iter().flatten().filter_map(|claim| claim["metadata"]["name"].as_str());
+    names.map(|name| Volume { name: name.to_owned(), kind: VolumeKind::Disk }).collect()
 }
 
 fn kind(kind: document::PodKind, path: &KeyPath, notes: &mut Notes) -> PodKind {
@@ -210,8 +274,31 @@ pub(super) fn bytes(text: &str, path: &KeyPath, notes: &mut Notes) -> Option<u64
     }
 }
 
+/// A controller's pods are restarted as it says (apps and batch `ValidatePodTemplateSpecFor*`).
+fn restarts_fit(pod: &Pod, path: &KeyPath, notes: &mut Notes) {
+    let path = path.key("restartPolicy");
+    match (pod.kind, pod.restart_policy) {
+        (PodKind::Job, RestartPolicy::Always) => {
+            notes.problem(&path, "is Always, and a Job's pods end", "say Never or OnFailure");
+        }
+        (
+            PodKind::Deployment | PodKind::StatefulSet | PodKind::DaemonSet,
+            RestartPolicy::Never | RestartPolicy::OnFailure,
+        ) => {
+            notes.problem(
+                &path,
+                "is not Always, as a controller asks of its pods",
+                "leave it out, or say kind: Job",
+            );
+        }
+        (PodKind::Pod, _)
+        | (PodKind::Job, RestartPolicy::Never | RestartPolicy::OnFailure)
+        | (PodKind::Deployment | PodKind::StatefulSet | PodKind::DaemonSet, RestartPolicy::Always) => {}
+    }
+}
+
 /// What must be right between a pod and its containers.
-fn hold_together(pod: &Pod, node: &Node, path: &KeyPath, notes: &mut Notes) {
+fn hold_together(pod: &Pod, bounded: bool, path: &KeyPath, notes: &mut Notes) {
     let requests =
         pod.containers.iter().filter(|container| container.role != Role::Init).filter_map(|c| c.request);
     let requested: u64 = requests.fold(0, u64::saturating_add);
@@ -235,10 +322,7 @@ fn hold_together(pod: &Pod, node: &Node, path: &KeyPath, notes: &mut Notes) {
                 path.key("containers").index(main - 1)
             }
         };
-        if !containers::states_memory(pod, &container.name, true)
-            && pod.pod_limit.is_none()
-            && node.memory.is_none()
-        {
+        if !containers::states_memory(pod, &container.name, true) && pod.pod_limit.is_none() && !bounded {
             notes.problem(
                 &path,
                 format!("container {:?} has no memory limit, and nothing else bounds it", container.name),

@@ -94,21 +94,19 @@ impl About<'_> {
             let hint = "give the container a startupProbe, or expect another cause";
             notes.problem(&path, format!("{selector} has no startup probe"), hint);
         }
-        let is_pod = |name: &str| self.pod.name == name || self.pod.replica_names().iter().any(|n| n == name);
+        let is_pod = |name: &str| self.pod.is_named(name);
         let actions = self.seen.actions;
         // Sidecars are stopped when the main containers have ended; in a cluster others can ask a pod to stop.
         if cause == Cause::GracePeriod
             && self.container.role != Role::Sidecar
             && !self.seen.cluster
-            && !actions.iter().any(|action| action.delete.as_ref().is_some_and(|delete| is_pod(&delete.pod)))
+            && !actions.iter().filter_map(asked_to_stop).any(is_pod)
         {
             let hint = format!("add an action: {{at: 1s, delete: {{pod: {}}}}}", selector.pod);
             notes.problem(&path, format!("nothing asks {} to stop", selector.pod), hint);
         }
-        let resized = actions
-            .iter()
-            .filter_map(|action| action.set_limit.as_ref())
-            .any(|set| is_pod(set.container.split_once('/').map_or(set.container.as_str(), |(pod, _)| pod)));
+        let pod = |container: &str| is_pod(container.split_once('/').map_or(container, |(pod, _)| pod));
+        let resized = actions.iter().filter_map(resized).any(pod);
         if cause == Cause::ResizeOom && !resized {
             let hint =
                 format!("add an action: {{at: 1s, setLimit: {{container: {selector}, memory: 16Mi}}}}");
@@ -176,7 +174,7 @@ impl About<'_> {
 
     /// Whether an action changes its limit, so that a share of it is no fixed amount.
     fn is_resized(&self) -> bool {
-        self.seen.actions.iter().any(|action| action.set_limit.is_some())
+        self.seen.actions.iter().any(|action| resized(action).is_some())
     }
 
     /// A comparison of memory, as a number of bytes.
@@ -207,6 +205,19 @@ impl About<'_> {
             notes.problem(path, "memory is never more than the limit", "say >= 95% of limit");
         }
     }
+}
+
+/// The pods that an action asks to stop.
+fn asked_to_stop(action: &document::Action) -> Option<&str> {
+    let deleted = action.delete.as_ref().map(|delete| delete.pod.as_str());
+    let whole = || [&action.drain, &action.rollout].into_iter().flatten().next();
+    deleted.or_else(|| whole().map(|whole| whole.pod.as_str()))
+}
+
+/// The container whose limit an action changes.
+fn resized(action: &document::Action) -> Option<&str> {
+    let set = action.set_limit.as_ref().map(|set| set.container.as_str());
+    set.or_else(|| action.resize.as_ref().map(|resize| resize.container.as_str()))
 }
 
 fn below_nothing(comparison: &Comparison, path: &KeyPath, notes: &mut Notes) {

@@ -1,7 +1,7 @@
 //! Which containers there are to be named.
 
 use crate::scenario::problem::{KeyPath, nearest};
-use crate::scenario::{Container, ContainerSelector, Pod};
+use crate::scenario::{Act, Action, Container, ContainerSelector, Pod};
 
 use super::Notes;
 
@@ -64,20 +64,32 @@ impl<'a> Selectors<'a> {
             .map(|container| (pod, container))
     }
 
+    /// A pod that a controller replaces when it has ended.
+    pub(super) fn replaced(&self) -> Option<&'a Pod> {
+        self.pods.iter().find(|pod| pod.kind.is_controller())
+    }
+
+    /// Something has to start at the beginning.
+    pub(super) fn begins(&self, actions: &[Action], notes: &mut Notes) {
+        let created = |pod: &Pod| {
+            actions
+                .iter()
+                .any(|action| matches!(&action.act, Act::Create { pod: later } if *later == pod.name))
+        };
+        if !self.pods.is_empty() && self.pods.iter().all(created) {
+            let path = KeyPath::default().key("pods");
+            notes.problem(&path, "are all created by actions", "let one start at the beginning");
+        }
+    }
+
     fn find(&self, name: &str) -> Option<&'a Pod> {
-        self.pods.iter().find(|pod| pod.name == name || is_replica(pod, name))
+        self.pods.iter().find(|pod| pod.is_named(name))
     }
 }
 
-/// Whether `name` is one of the pod's replicas.
+/// Whether `name` is one of the pod's replicas, or, of a controller's, may come to be one.
 pub(super) fn is_replica(pod: &Pod, name: &str) -> bool {
-    pod.replicas > 1
-        && name
-            .strip_prefix(&pod.name)
-            .and_then(|rest| rest.strip_prefix('-'))
-            .filter(|index| *index == "0" || !index.starts_with(['0', '+']))
-            .and_then(|index| index.parse::<u32>().ok())
-            .is_some_and(|index| index < pod.replicas)
+    (pod.replicas > 1 || pod.kind.is_controller()) && pod.name != name && pod.is_named(name)
 }
 
 fn hint(name: &str, known: &[&str], what: &str) -> String {
