@@ -11,6 +11,7 @@ fn scenario(observe: Observe, actions: Vec<Action>) -> Scenario {
         hash: String::new(),
         requires: Vec::new(),
         node: Node::default(),
+        objects: Vec::new(),
         pods: Vec::new(),
         actions,
         observe,
@@ -34,6 +35,8 @@ fn pod(name: &str, replicas: u32) -> Pod {
         pod_request: None,
         node_critical: false,
         spec: Box::default(),
+        controller: serde_json::Map::new(),
+        object: None,
     }
 }
 
