@@ -125,8 +125,8 @@ impl Backend for KubernetesBackend {
     fn host(&self) -> HostFacts {
         let own = local::host(Hierarchy::find().map_or(0, |hierarchy| hierarchy.version.number()));
         match self.agents.as_ref().map(agent::Agents::see) {
-            Some((initial_pid_namespace, cgroup_version)) => {
-                HostFacts { initial_pid_namespace, cgroup_version, ..own }
+            Some((cgroup_version, initial_pid_namespace)) => {
+                HostFacts { cgroup_version, initial_pid_namespace, ..own }
             }
             None => own,
         }

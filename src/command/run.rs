@@ -111,7 +111,11 @@ async fn execute(
                 let backend = Arc::new(cluster::prepare(args).await?);
                 let mut known = Vec::new();
                 for loaded in runnable {
-                    let lack = match cluster::too_old(&loaded.scenario, backend.cluster(), backend.host().cgroup_version) {
+                    let lack = match cluster::too_old(
+                        &loaded.scenario,
+                        backend.cluster(),
+                        backend.host().cgroup_version,
+                    ) {
                         Some(why) => Some(why),
                         None => backend.lack(&loaded.scenario).await.map_err(|error| error.to_string())?,
                     };

@@ -9,6 +9,7 @@ mod objects;
 mod outbox;
 mod place;
 pub mod serve;
+mod share;
 mod trial;
 mod view;
 
@@ -96,11 +97,11 @@ impl Agents {
         }
     }
 
-    /// Whether the PIDs that all agents see are the kernel's, and the cgroups' version.
-    pub(super) fn see(&self) -> (bool, u8) {
+    /// The cgroups' version, and whether the PIDs that all agents see are the kernel's.
+    pub(super) fn see(&self) -> (u8, bool) {
         let beats = || self.nodes.values().filter_map(|agent| agent.beat.borrow().clone());
         let pids = beats().all(|beat| beat.initial_pid_namespace);
-        (pids, beats().map(|beat| beat.cgroup_version).next().unwrap_or(0))
+        (beats().map(|beat| beat.cgroup_version).next().unwrap_or(0), pids)
     }
 
     /// Begins to hear them for a trial.

@@ -94,11 +94,7 @@ async fn renew(client: &Client, run: &str, agents: Option<&str>) -> kube::Result
     let mut labels = BTreeMap::from([(RUN.to_owned(), run.to_owned())]);
     labels.extend(agents.map(|agents| (AGENT.to_owned(), agents.to_owned())));
     let lease = Lease {
-        metadata: ObjectMeta {
-            name: Some(run.to_owned()),
-            labels: Some(labels),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(run.to_owned()), labels: Some(labels), ..ObjectMeta::default() },
         spec: Some(LeaseSpec {
             holder_identity: Some(run.to_owned()),
             lease_duration_seconds: Some(HOLDS_SECONDS),

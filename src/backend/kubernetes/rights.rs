@@ -65,7 +65,8 @@ const fn need(
 /// Asks the API server whether all of it is allowed. What is needed and is not is an error, what only helps a warning.
 pub(super) async fn check(context: &str, client: &Client, agents: bool) -> Result<(), BackendError> {
     let for_agents = if agents { &NEEDS_FOR_AGENTS[..] } else { &[] };
-    let asked = NEEDS.iter().chain(for_agents).flat_map(|need| need.verbs.iter().map(move |verb| (need, *verb)));
+    let asked =
+        NEEDS.iter().chain(for_agents).flat_map(|need| need.verbs.iter().map(move |verb| (need, *verb)));
     let answers =
         join_all(asked.map(|(need, verb)| async move { (need, verb, allowed(client, need, verb).await) }));
     let mut missing = Vec::new();

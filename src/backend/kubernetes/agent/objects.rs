@@ -111,7 +111,7 @@ mod tests {
     fn only_an_agent_is_privileged_and_it_may_only_look() {
         let name = name("registry/exit137:1");
         let set: DaemonSet = serde_json::from_value(daemon_set(&name, "registry/exit137:1", "r1")).unwrap();
-        let spec = set.spec.unwrap().template.spec.unwrap();
+        let spec = set.spec.template.spec.unwrap();
         assert_eq!(spec.containers[0].security_context.as_ref().unwrap().privileged, Some(true));
         assert_eq!((spec.host_pid, spec.host_network, spec.tolerations), (Some(true), Some(true), None));
         let role: ClusterRole = serde_json::from_value(role(&name)).unwrap();

@@ -95,17 +95,15 @@ pub(super) fn name_paths<'a>(
     places: &mut BTreeMap<String, Place>,
     known: impl Iterator<Item = &'a String> + Clone,
 ) {
-    match fact {
-        Fact::OomSummary(OomSummary { domain, task_memcg, .. }) => {
-            let found = name_path(task_memcg, speaker, places, known.clone());
-            if let OomDomain::Memcg { cgroup } = domain {
-                // The victim's node is the limit's.
-                let node = found.as_deref().unwrap_or(speaker).to_owned();
-                name_path(cgroup, &node, places, known);
-            }
+    if let Fact::OomSummary(OomSummary { domain, task_memcg, .. }) = fact {
+        let found = name_path(task_memcg, speaker, places, known.clone());
+        if let OomDomain::Memcg { cgroup } = domain {
+            // The victim's node is the limit's.
+            let node = found.as_deref().unwrap_or(speaker).to_owned();
+            name_path(cgroup, &node, places, known);
         }
-        Fact::OomGroup { cgroup } => drop(name_path(cgroup, speaker, places, known)),
-        _ => {}
+    } else if let Fact::OomGroup { cgroup } = fact {
+        name_path(cgroup, speaker, places, known);
     }
 }
 

@@ -142,7 +142,8 @@ async fn beat(node: Arc<Node>, watch: Watch, outbox: Arc<Outbox>, about: Beat) {
 
 /// Follows the pods of all runs on this node, for as long as the agent lives.
 async fn watch_pods(client: Client, name: String, node: Arc<Node>) {
-    let config = watcher::Config::default().labels(RUN).fields(&format!("spec.nodeName={name}")).timeout(TURN);
+    let config =
+        watcher::Config::default().labels(RUN).fields(&format!("spec.nodeName={name}")).timeout(TURN);
     let stream = watcher(client.watch_all::<Pod>(), config).backoff(Steady);
     pin_mut!(stream);
     while let Some(event) = stream.next().await {
