@@ -70,6 +70,8 @@ test-vm: build ## the cgroup v2 suite, in a throw-away VM
 
 e2e: build ## every shipped scenario in a kind cluster (../shared/cluster/up, or one that exit137 makes)
 	tests/e2e/kind
+	tests/e2e/agent
+	tests/e2e/agent
 
 install: build ## into PREFIX (default /usr/local)
 	install -D -m 755 $(EXIT137) $(DESTDIR)$(PREFIX)/bin/exit137
