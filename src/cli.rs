@@ -60,6 +60,7 @@ pub enum Command {
 
 /// `exit137 run`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that somebody types")]
 pub struct Run {
     /// Scenario files, or folders of them; without any, the scenarios that ship
     pub paths: Vec<PathBuf>,
@@ -99,9 +100,23 @@ pub struct Run {
     /// The whole run may take so long
     #[arg(long, default_value = "30m", value_name = "TIME")]
     pub timeout: Span,
+    /// What stays of what it made
+    #[command(flatten)]
+    pub keep: Keep,
     /// At most so many scenarios at the same time
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub jobs: u32,
+}
+
+/// What stays when a run is over.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Keep {
+    /// Leave the kind clusters that the run made for itself
+    #[arg(long)]
+    pub keep: bool,
+    /// Leave them if the run did not pass
+    #[arg(long)]
+    pub keep_on_failure: bool,
 }
 
 /// Where pods run.
@@ -116,10 +131,10 @@ pub enum Backend {
     Cluster,
 }
 
-/// Which kind cluster, and how it is made where it is not there.
+/// Which kind cluster, and how one is made.
 #[derive(Args, Clone, Debug)]
 pub struct KindCluster {
-    /// The kind cluster's name
+    /// The kind cluster's name; where it is not there, and for scenarios whose nodes are to be special, a run makes clusters of its own
     #[arg(long, value_name = "NAME", default_value = "exit137")]
     pub cluster: String,
     /// A kind config of your own for a cluster that is made
@@ -155,6 +170,9 @@ pub struct Cluster {
     /// What to do with it
     #[arg(value_enum)]
     pub act: ClusterAct,
+    /// Remove a cluster that exit137 did not make, too
+    #[arg(long)]
+    pub force: bool,
     /// Which
     #[command(flatten)]
     pub kind: KindCluster,

@@ -85,6 +85,28 @@ pub struct Node {
     /// The kubelet's `singleProcessOOMKill`: an OOM kill takes one process instead of its whole container. On cgroup v1 it
     /// always is so.
     pub single_process_oom_kill: bool,
+    /// Its kubelet evicts once it uses so much more than when it is idle.
+    pub evict_at: Option<u64>,
+    /// `status.allocatable.memory`.
+    pub allocatable: Option<u64>,
+    /// The kubelet's `maxPods`.
+    pub max_pods: Option<u32>,
+    /// So many nodes for pods alone.
+    pub workers: Option<u32>,
+    /// A limit around the whole node, so much above what it uses when it is idle.
+    pub guard: Option<u64>,
+}
+
+impl Node {
+    /// Whether the scenario changes its node while it runs, so that nothing else may run there.
+    pub fn is_changed(&self) -> bool {
+        self.memory.is_some() || self.guard.is_some()
+    }
+
+    /// Whether the scenario can make the whole node run out of memory, so that nothing else may run there.
+    pub fn is_used_up(&self) -> bool {
+        self.is_changed() || self.evict_at.is_some() || self.allocatable.is_some()
+    }
 }
 
 /// What a scenario needs from where it runs.

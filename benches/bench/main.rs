@@ -3,6 +3,7 @@
 //! Everything is measured in one run on one machine, and wherever there is a peer the figure that counts is the ratio.
 //! `--write FILE` also writes the figures as Markdown, `--only WORD` measures what has the word in its name.
 
+mod cluster;
 mod cost;
 mod fill;
 mod idle;
@@ -23,8 +24,13 @@ type Measured<T> = Result<T, Box<dyn Error>>;
 type Measure = (&'static str, fn() -> Measured<Vec<Row>>);
 
 /// What can be measured, in the order in which it is.
-const MEASURES: [Measure; 4] =
-    [("kills", kills::measure), ("idle", idle::measure), ("fill", fill::measure), ("cost", cost::measure)];
+const MEASURES: [Measure; 5] = [
+    ("kills", kills::measure),
+    ("idle", idle::measure),
+    ("fill", fill::measure),
+    ("cost", cost::measure),
+    ("kind", cluster::measure),
+];
 
 #[derive(Default)]
 struct Args {

@@ -2,7 +2,9 @@
 
 pub mod agent;
 mod artifacts;
+mod changes;
 mod client;
+mod condition;
 pub mod image;
 pub mod kind;
 mod lease;
@@ -13,13 +15,14 @@ mod members;
 mod names;
 mod node;
 mod objects;
+pub mod preflight;
 mod rights;
 mod running;
 mod scheduling;
 mod told;
 mod watch;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +45,21 @@ pub use running::RunningOnCluster;
 /// The kubelet looks at its containers once a second and then writes to the API; on a busy node that takes seconds.
 const LAG_MS: u64 = 10_000;
 
+/// How a cluster is reached, and what of it is to be had from here.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The kube context.
+    pub context: String,
+    /// The file that it is in, if that is not the user's own.
+    pub kubeconfig: Option<PathBuf>,
+    /// Our image, as the cluster's nodes have it.
+    pub image: String,
+    /// The nodes that can be watched from this host.
+    pub nodes: Vec<LocalNode>,
+    /// The kind cluster that the run made for itself, whose nodes scenarios may change.
+    pub kind: Option<(kind::Kind, String)>,
+}
+
 /// The cluster backend, for the length of a run.
 #[derive(Debug)]
 pub struct KubernetesBackend {
@@ -51,6 +69,8 @@ pub struct KubernetesBackend {
     cluster: ClusterFacts,
     /// The nodes that are containers on this host, where they can be watched from here.
     nodes: Vec<LocalNode>,
+    /// The kind cluster that the run made for itself, whose nodes scenarios may change.
+    kind: Option<(kind::Kind, String)>,
     observers: Result<Arc<Observers>, String>,
     /// What watches them otherwise.
     agents: Option<agent::Agents>,
@@ -59,12 +79,12 @@ pub struct KubernetesBackend {
 }
 
 impl KubernetesBackend {
-    /// Reaches the cluster of a kube context, removes what dead runs left there, and makes what this run needs. `image` is
-    /// ours, as the cluster's nodes have it; `nodes` are those that can be watched from this host.
-    pub async fn prepare(context: &str, image: String, nodes: Vec<LocalNode>) -> Result<Self, BackendError> {
-        let client = Client::of_context(context).await?;
-        let cluster = facts(context, &client).await?;
-        rights::check(context, &client, nodes.is_empty()).await?;
+    /// Reaches a cluster, removes what dead runs left there, and makes what this run needs.
+    pub async fn prepare(access: Access) -> Result<Self, BackendError> {
+        let Access { context, kubeconfig, image, nodes, kind } = access;
+        let client = Client::of_context(&context, kubeconfig.as_deref()).await?;
+        let cluster = facts(&context, &client).await?;
+        rights::check(&context, &client, nodes.is_empty()).await?;
         let mut collected = leftovers::collect(&client).await?;
         collected.gone.extend(agent::collect(&client, Some(&image)).await?);
         for what in collected.gone {
@@ -105,7 +125,7 @@ impl KubernetesBackend {
                 return Err(error);
             }
         };
-        Ok(Self { run, client, image, cluster, nodes, observers, agents, lease, _lock: lock })
+        Ok(Self { run, client, image, cluster, nodes, kind, observers, agents, lease, _lock: lock })
     }
 
     /// What a scenario asks for that this cluster does not serve.
@@ -240,7 +260,7 @@ fn root(error: &dyn std::error::Error) -> String {
 
 /// Removes what dead runs left on the cluster of a kube context.
 pub async fn collect(context: &str) -> Result<Collected, BackendError> {
-    let client = Client::of_context(context).await?;
+    let client = Client::of_context(context, None).await?;
     let mut collected = leftovers::collect(&client).await?;
     collected.gone.extend(agent::collect(&client, None).await?);
     Ok(collected)

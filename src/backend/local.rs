@@ -10,7 +10,7 @@ mod guardian;
 mod helper;
 pub mod lock;
 mod network;
-mod oom_score_adj;
+pub(in crate::backend) mod oom_score_adj;
 mod pause;
 mod pod;
 mod probe;

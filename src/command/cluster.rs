@@ -3,7 +3,8 @@
 use super::{block_on, complain, fail, print};
 use crate::backend::BackendError;
 use crate::backend::kubernetes::image::Image;
-use crate::backend::kubernetes::kind::{Kind, NewCluster};
+use crate::backend::kubernetes::kind::{Kind, Maker, NewCluster};
+use crate::backend::kubernetes::preflight;
 use crate::cli::{self, ClusterAct, KindCluster};
 use crate::exit_status::ExitStatus;
 
@@ -19,14 +20,13 @@ async fn act(args: &cli::Cluster) -> Result<String, BackendError> {
     let kind = Kind::find().await?;
     let name = &args.kind.cluster;
     match args.act {
-        ClusterAct::List => Ok(kind.clusters().await?.into_iter().map(|cluster| cluster + "\n").collect()),
+        ClusterAct::List => list(&kind).await,
         ClusterAct::Down => {
-            kind.delete(name).await?;
+            down(&kind, name, args.force).await?;
             Ok(String::new())
         }
         ClusterAct::Up => {
-            ensure(&kind, &args.kind).await?;
-            kind.load(name, &Image::build()?).await?;
+            up(&kind, &args.kind).await?;
             Ok(format!("{}\n", context(name)))
         }
         ClusterAct::Load => {
@@ -37,14 +37,56 @@ async fn act(args: &cli::Cluster) -> Result<String, BackendError> {
     }
 }
 
-/// Makes the cluster if it is not there.
-pub async fn ensure(kind: &Kind, wanted: &KindCluster) -> Result<(), BackendError> {
-    if kind.clusters().await?.contains(&wanted.cluster) {
+/// Makes the cluster if it is not there, and sees to it that it has the image and that its nodes are guarded.
+async fn up(kind: &Kind, wanted: &KindCluster) -> Result<(), BackendError> {
+    let name = &wanted.cluster;
+    let there = kind.clusters().await?.contains(name);
+    if !there {
+        preflight::check(kind, wanted.node_image.as_deref()).await?;
+        complain(&format!("making the kind cluster {name}; this takes a minute"));
+        let new = NewCluster {
+            config: wanted.kind_config.as_deref(),
+            node_image: wanted.node_image.as_deref(),
+            ..NewCluster::default()
+        };
+        kind.create(name, &new).await?;
+    }
+    let done = async {
+        if !there {
+            kind.mark(name, Maker::Hand).await?;
+        }
+        kind.guard_all(name).await?;
+        kind.load(name, &Image::build()?).await
+    };
+    let done = done.await;
+    // What was begun here and is not whole is no cluster to leave behind.
+    if done.is_err() && !there {
+        kind.delete(name).await?;
+    }
+    done
+}
+
+/// Removes a cluster that exit137 made; another only if it is told to.
+async fn down(kind: &Kind, name: &str, force: bool) -> Result<(), BackendError> {
+    if !kind.clusters().await?.iter().any(|cluster| cluster == name) {
         return Ok(());
     }
-    complain(&format!("making the kind cluster {}; this takes a minute", wanted.cluster));
-    let new = NewCluster { config: wanted.kind_config.as_deref(), node_image: wanted.node_image.as_deref() };
-    kind.create(&wanted.cluster, &new).await
+    if !force && !kind.is_ours(name).await? {
+        return Err(BackendError(format!(
+            "exit137 did not make the kind cluster {name}; to remove it all the same, add --force"
+        )));
+    }
+    kind.delete(name).await
+}
+
+/// Each cluster, and whose it is.
+async fn list(kind: &Kind) -> Result<String, BackendError> {
+    let mut text = String::new();
+    for cluster in kind.clusters().await? {
+        let ours = kind.is_ours(&cluster).await.unwrap_or(false);
+        text.push_str(&format!("{cluster}{}\n", if ours { "" } else { " (not made by exit137)" }));
+    }
+    Ok(text)
 }
 
 /// What kind calls the kube context of a cluster.

@@ -61,7 +61,8 @@ impl Check {
 
 /// Looks at this host. Status 3 when nothing can run on it.
 pub fn doctor(args: &cli::Doctor) -> ExitStatus {
-    let checks = checks::all();
+    let mut checks = checks::all();
+    checks.extend(checks::clusters());
     let printed = if args.json {
         match serde_json::to_string_pretty(&checks) {
             Ok(text) => print(&(text + "\n")),

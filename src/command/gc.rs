@@ -1,7 +1,7 @@
 //! `exit137 gc`.
 
 use super::{block_on, complain, fail, print};
-use crate::backend::kubernetes;
+use crate::backend::kubernetes::{self, kind::Kind};
 use crate::backend::local::gc;
 use crate::cli;
 use crate::exit_status::ExitStatus;
@@ -9,6 +9,13 @@ use crate::exit_status::ExitStatus;
 /// Removes what dead runs left behind, and says what it was.
 pub fn gc(args: &cli::Gc) -> ExitStatus {
     let (mut removed, mut stuck) = (gc::collect(), Vec::new());
+    // Without kind there are no clusters of its kind.
+    if let Ok(kind) = block_on(Kind::find()) {
+        match block_on(kind.collect()) {
+            Ok(gone) => removed.gone.extend(gone),
+            Err(why) => removed.failed.push(format!("kind's clusters: {why}")),
+        }
+    }
     if let Some(context) = &args.context {
         match block_on(kubernetes::collect(context)) {
             Ok(collected) => {

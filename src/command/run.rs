@@ -4,6 +4,7 @@ mod cluster;
 mod disruption;
 mod environment;
 mod interrupt;
+mod plan;
 mod schedule;
 
 use std::path::Path;
@@ -20,8 +21,10 @@ use crate::exit_status::ExitStatus;
 use crate::loader::{self, Loaded};
 use crate::progress::Progress;
 use crate::report::{Report, ScenarioReport, trial};
+use cluster::{Clusters, Ready};
 use environment::Environment;
 use interrupt::{Interrupt, Signals};
+use plan::Group;
 
 /// Runs scenarios; answers what their outcomes ask for.
 pub fn run(args: &cli::Run, color: Color) -> ExitStatus {
@@ -105,28 +108,15 @@ async fn execute(
             cli::Backend::Local => {
                 let Environment { backend, jobs } = Environment::prepare(&runnable, jobs).await?;
                 let interrupt = Interrupt::listen(signals, args.timeout, backend.alarm());
-                run_on(args, &runnable, backend, jobs, interrupt, artifacts, &mut statuses).await?
+                let ran = run_on(args, &runnable, backend, jobs, &interrupt, artifacts, &mut statuses).await;
+                interrupt.tell(&mut statuses);
+                ran?
             }
             cli::Backend::Kind | cli::Backend::Cluster => {
-                let backend = Arc::new(cluster::prepare(args).await?);
-                let mut known = Vec::new();
-                for loaded in runnable {
-                    let lack = match cluster::too_old(
-                        &loaded.scenario,
-                        backend.cluster(),
-                        backend.host().cgroup_version,
-                    ) {
-                        Some(why) => Some(why),
-                        None => backend.lack(&loaded.scenario).await.map_err(|error| error.to_string())?,
-                    };
-                    match lack {
-                        Some(why) => reports.push(skip(loaded, why, args.no_skips, artifacts)?),
-                        None => known.push(loaded),
-                    }
-                }
-                let runnable = known;
                 let interrupt = Interrupt::listen(signals, args.timeout, watch::channel(None).1);
-                run_on(args, &runnable, backend, jobs, interrupt, artifacts, &mut statuses).await?
+                let ran = Box::pin(on_clusters(args, &runnable, &interrupt, artifacts, &mut statuses)).await;
+                interrupt.tell(&mut statuses);
+                ran?
             }
         };
         reports.extend(ran);
@@ -135,27 +125,99 @@ async fn execute(
     Ok((reports, statuses))
 }
 
+/// Runs scenarios on the clusters that have what they need, one cluster after another.
+async fn on_clusters(
+    args: &cli::Run,
+    runnable: &[&Loaded],
+    interrupt: &Interrupt,
+    artifacts: &Artifacts,
+    statuses: &mut Vec<ExitStatus>,
+) -> Result<Vec<Reported>, String> {
+    let mut reports = Vec::new();
+    let clusters = Clusters::find(args).await.map_err(|error| error.to_string())?;
+    for (number, group) in clusters.plan(runnable).iter().enumerate() {
+        match Box::pin(unless_interrupted(interrupt, clusters.prepare(args, number, group))).await {
+            Some(Ok(ready)) => {
+                reports.extend(on_cluster(args, ready, group, interrupt, artifacts, statuses).await?);
+            }
+            // The scenarios that have run are reported all the same.
+            Some(Err(error)) => {
+                statuses.push(fail(&error.to_string()));
+                reports.extend(schedule::not_run(&group.scenarios, artifacts)?);
+            }
+            None => reports.extend(schedule::not_run(&group.scenarios, artifacts)?),
+        }
+    }
+    Ok(reports)
+}
+
+/// Runs a group's scenarios on its cluster, and removes the cluster if this run made it.
+async fn on_cluster(
+    args: &cli::Run,
+    ready: Ready,
+    group: &Group<'_>,
+    interrupt: &Interrupt,
+    artifacts: &Artifacts,
+    statuses: &mut Vec<ExitStatus>,
+) -> Result<Vec<Reported>, String> {
+    let Ready { backend, made } = ready;
+    let (backend, mut reports, mut known) = (Arc::new(backend), Vec::new(), Vec::new());
+    for loaded in &group.scenarios {
+        let lack = match cluster::too_old(&loaded.scenario, backend.cluster(), backend.host().cgroup_version)
+        {
+            Some(why) => Some(why),
+            None => backend.lack(&loaded.scenario).await.map_err(|error| error.to_string())?,
+        };
+        match lack {
+            Some(why) => reports.push(skip(loaded, why, args.no_skips, artifacts)?),
+            None => known.push(*loaded),
+        }
+    }
+    let jobs = usize::try_from(args.jobs).unwrap_or(usize::MAX);
+    let ran = run_on(args, &known, backend, jobs, interrupt, artifacts, statuses).await;
+    let passed = ran.as_ref().is_ok_and(|ran| {
+        Report::new(None, ran.iter().map(|(report, _)| report.clone()).collect()).exit_status()
+            == ExitStatus::Passed
+    });
+    if let Some(made) = made {
+        let kept = args.keep.keep || (args.keep.keep_on_failure && !passed);
+        let done = if kept { made.keep().await } else { made.remove().await.map(|()| String::new()) };
+        match done {
+            Ok(told) if told.is_empty() => {}
+            Ok(told) => complain(&told),
+            Err(error) => statuses.push(fail(&error.to_string())),
+        }
+    }
+    reports.extend(ran?);
+    Ok(reports)
+}
+
+/// Waits for something unless the run is to end before; what it had begun it undoes itself.
+async fn unless_interrupted<T>(interrupt: &Interrupt, future: impl Future<Output = T>) -> Option<T> {
+    let mut asked = interrupt.asked.clone();
+    tokio::select! {
+        biased;
+        Ok(_) = asked.wait_for(|yes| *yes) => None,
+        done = future => Some(done),
+    }
+}
+
 /// Runs scenarios on a backend, and removes it.
 async fn run_on<B: Backend>(
     args: &cli::Run,
     runnable: &[&Loaded],
     backend: Arc<B>,
     jobs: usize,
-    interrupt: Interrupt,
+    interrupt: &Interrupt,
     artifacts: &Artifacts,
     statuses: &mut Vec<ExitStatus>,
 ) -> Result<Vec<Reported>, String> {
     let progress = Progress::new();
-    let ran =
-        schedule::run_all(runnable, args.repeat, &backend, jobs, &interrupt, artifacts, &progress).await;
+    let ran = schedule::run_all(runnable, args.repeat, &backend, jobs, interrupt, artifacts, &progress).await;
     for problem in environment::tear_down(backend).await {
         complain(&format!("left behind: {problem}"));
         statuses.push(ExitStatus::Environment);
     }
-    if let Some(why) = interrupt.why() {
-        complain(&why);
-    }
-    statuses.extend(interrupt.status());
     ran
 }
 

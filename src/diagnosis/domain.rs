@@ -146,7 +146,9 @@ fn one_scope(case: &Case<'_>, kill: Option<&Kill>, at: Moment, domain: &Domain) 
         stated: false,
         evidence: Vec::new(),
     };
-    if let Some(path) = &domain.path {
+    // A scenario's actions set limits of containers and pods; a node's limit is its budget, set before any pod was there.
+    let is_resizable = matches!(domain.level, Level::Container | Level::Pod);
+    if let Some(path) = domain.path.as_ref().filter(|_| is_resizable) {
         let resized = resized(case, kill, at, path)?;
         if !resized.is_empty() {
             return Ok(Scope { evidence: resized, ..made(Cause::ResizeOom, None) });
@@ -154,9 +156,9 @@ fn one_scope(case: &Case<'_>, kill: Option<&Kill>, at: Moment, domain: &Domain) 
     }
     Ok(match domain.level {
         Level::Container => made(Cause::ContainerOom, None),
-        Level::Pod => made(pod_or_container(case, kill)?, None),
+        Level::Pod => made(pod_or_container(case, kill, at)?, None),
         Level::Qos => made(Cause::NodeOom, Some(Detail::Qos)),
-        Level::Node => made(Cause::NodeOom, node_detail(case, kill)),
+        Level::Node => made(Cause::NodeOom, node_detail(case, kill, at)),
         Level::Outer => made(Cause::NodeOom, Some(Detail::Outer)),
         Level::Global => made(Cause::NodeOom, Some(Detail::Global)),
         Level::Numa => made(Cause::NodeOom, Some(Detail::Numa)),
@@ -165,14 +167,14 @@ fn one_scope(case: &Case<'_>, kill: Option<&Kill>, at: Moment, domain: &Domain) 
 
 /// A single container's pod has the container's limit and the pause process beside it, so the pod's cgroup is full first
 /// (containerd#6323; seen on v1 and v2). That is the container's OOM all the same: causes.md R4.4.
-fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>) -> Result<Cause, String> {
+fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>, at: Moment) -> Result<Cause, String> {
     let Some(start) = case.start else {
         return Ok(Cause::ContainerOom);
     };
     if start.fact.pod_level_limit {
         return Ok(Cause::PodOom);
     }
-    if start.fact.neighbours == 0 {
+    if start.fact.neighbours == 0 && !joined(case, at) {
         return Ok(Cause::ContainerOom);
     }
     let Some(limit) = start.fact.limit else { return Ok(Cause::PodOom) };
@@ -195,20 +197,37 @@ fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>) -> Result<Cause, Strin
         .to_owned())
 }
 
+/// Whether another container ran in its pod then that was not there from the start: an ephemeral one has no limit of its own,
+/// and what it uses is the pod's.
+fn joined(case: &Case<'_>, at: Moment) -> bool {
+    case.timeline.starts.iter().any(|(other, start)| {
+        let beside = other.pod == case.container.pod && other.container != case.container.container;
+        let ended = case.timeline.ends.get(other).map_or(u64::MAX, |end| end.at.earliest());
+        beside && start.at.latest() <= at.earliest() && at.latest() <= ended
+    })
+}
+
 /// On v1 a limit above the node's fires the node's eventfd too; only the node's own counters tell them apart.
-fn node_detail(case: &Case<'_>, kill: Option<&Kill>) -> Option<Detail> {
-    let own = if case.on_cluster() { Detail::Allocatable } else { Detail::Budget };
-    if kill.is_some_and(|kill| kill.domain.is_some()) || case.reads_local_ooms() {
-        return Some(own);
-    }
+fn node_detail(case: &Case<'_>, kill: Option<&Kill>, at: Moment) -> Option<Detail> {
     let path = case.levels.get(&Level::Node)?;
+    let stated = kill.is_some_and(|kill| kill.domain.is_some()) || case.reads_local_ooms();
+    if case.on_cluster() {
+        // The kubelet limits the pods, unless the harness gave them a budget. The counters of a node that lived before the
+        // scenario say nothing of it, so unless the domain is stated, it may have been the limit around the node.
+        let mut before = case.timeline.limits.between(0, at.latest());
+        let budget = before.any(|change| change.fact.cgroup == *path && change.fact.refused.is_none());
+        return stated.then_some(if budget { Detail::Budget } else { Detail::Allocatable });
+    }
+    if stated {
+        return Some(Detail::Budget);
+    }
     let Some(limit) = case.timeline.cgroups.get(path).and_then(|made| made.fact.limit) else {
         return Some(Detail::Outer);
     };
     let counters = case.timeline.counters.get(path)?;
     // Some kernels count no hits on v1 (docs/cgroup-v1.md); then only the peak says that the limit was met.
     let met = counters.limit_hits()? > 0 || counters.peak()? >= limit;
-    Some(if met { own } else { Detail::Outer })
+    Some(if met { Detail::Budget } else { Detail::Outer })
 }
 
 /// The write that lowered this very domain's limit and so brought the kill about. On cgroup v2 the write itself kills, in

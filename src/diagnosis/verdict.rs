@@ -224,6 +224,12 @@ fn sources(findings: &Findings, notes: &mut Notes) {
         let why = health.reason.as_deref().unwrap_or("the record ends before it had read everything");
         notes.reasons.push(format!("the source {} did not watch to the end: {why}", health.source));
     }
+    let runtime = findings.sources.iter().find(|health| health.source == Source::Runtime && health.present);
+    if let Some(lost) = runtime.map(|health| health.lost).filter(|lost| *lost > 0) {
+        notes
+            .reasons
+            .push(format!("the source runtime has missed how some runs of containers ended: {lost}"));
+    }
 }
 
 fn range(min: u32, max: u32) -> String {

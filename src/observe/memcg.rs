@@ -19,6 +19,10 @@ use super::hub::Subscriber;
 use crate::clock;
 use watched::{Round, Watched};
 
+/// So many cgroups are read before notifications are looked at again.
+const AT_A_TIME: usize = 16;
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
 /// How often sizes are read.
 const TICK_NS: u64 = 10_000_000;
 /// Every so many ticks a round reads more: processes every fifth, the breakdown and the slower counters every tenth.
@@ -136,6 +140,24 @@ impl Drop for MemoryCgroups {
     }
 }
 
+impl Table {
+    /// Takes notice of the v1 eventfds that have fired.
+    fn notified(&mut self, events: &[epoll::Event]) {
+        for event in events {
+            if let Some(watched) = self.watched.get_mut(&event.data.u64())
+                && watched.notified()
+            {
+                let now = clock::boot_ns();
+                // On a node it is the runtime that removes cgroups, and v1 fires then too: nothing is told by that.
+                if watched.is_there() {
+                    watched.tell_notified(now);
+                }
+                watched.wake(now);
+            }
+        }
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -157,26 +179,25 @@ impl Shared {
             }
             let Some(asked) = drain.begin() else { return Ok(()) };
             let mut table = self.lock();
+            table.notified(&events);
             let now = clock::boot_ns();
-            for event in &events {
-                if let Some(watched) = table.watched.get_mut(&event.data.u64())
-                    && watched.notified()
-                {
-                    // On a node it is the runtime that removes cgroups, and v1 fires then too: nothing is told by that.
-                    if watched.is_there() {
-                        watched.tell_notified(now);
-                    }
-                    watched.wake(now);
-                }
-            }
             if now >= next {
                 tick += 1;
                 // A machine that is late skips ticks rather than run after them.
                 next = (next + TICK_NS).max(now);
                 let round =
                     Round { processes: tick % PROCESSES_EVERY == 0, breakdown: tick % BREAKDOWN_EVERY == 0 };
-                for watched in table.watched.values_mut() {
-                    watched.read(now, round);
+                let all: Vec<u64> = table.watched.keys().copied().collect();
+                for some in all.chunks(AT_A_TIME) {
+                    for id in some {
+                        if let Some(watched) = table.watched.get_mut(id) {
+                            watched.read(clock::boot_ns(), round);
+                        }
+                    }
+                    // A round through hundreds of cgroups takes long on a busy machine, and one that has died is soon removed.
+                    events.clear();
+                    epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&AT_ONCE))?;
+                    table.notified(&events);
                 }
             }
             // Whoever asks wants to know of all that happened before, whether a round was due or not.

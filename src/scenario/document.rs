@@ -90,6 +90,18 @@ pub(super) struct Node {
     /// cgroup v1 it always is so.
     #[serde(default, rename = "singleProcessOOMKill")]
     pub(super) single_process_oom_kill: bool,
+    /// The kubelet evicts (`evictionHard`, `memory.available`) once the node uses so much more than when it is idle.
+    pub(super) evict_at: Option<Bytes>,
+    /// The node's `status.allocatable.memory`, which is also what all its pods together may use: the rest is `systemReserved`.
+    pub(super) allocatable: Option<Bytes>,
+    /// The kubelet's `maxPods`.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) max_pods: Option<u32>,
+    /// So many nodes for pods alone, beside the control plane's.
+    #[schemars(range(min = 1, max = 10))]
+    pub(super) workers: Option<u32>,
+    /// A limit around the whole node, so much above what it uses when it is idle.
+    pub(super) guard: Option<Bytes>,
 }
 
 /// A Kubernetes object of any kind; its namespace is the trial's.

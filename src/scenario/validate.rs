@@ -150,7 +150,13 @@ fn node(document: Option<&super::document::Node>, notes: &mut Notes) -> Node {
         memory: document.memory.map(|memory| notes.size(&path.key("memory"), memory.0)),
         capacity: document.capacity.map(|capacity| notes.size(&path.key("capacity"), capacity.0)),
         single_process_oom_kill: document.single_process_oom_kill,
+        evict_at: document.evict_at.map(|bytes| notes.size(&path.key("evictAt"), bytes.0)),
+        allocatable: document.allocatable.map(|bytes| notes.size(&path.key("allocatable"), bytes.0)),
+        max_pods: document.max_pods,
+        workers: document.workers,
+        guard: document.guard.map(|bytes| notes.size(&path.key("guard"), bytes.0)),
     };
+    of_a_kubelet(&node, &path, notes);
     if node.memory.is_some_and(|memory| memory < 1 << 20) {
         notes.problem(&path.key("memory"), "is too little for any pod", "say at least 1Mi");
     }
@@ -171,6 +177,40 @@ fn node(document: Option<&super::document::Node>, notes: &mut Notes) -> Node {
         );
     }
     node
+}
+
+/// The least that a node's own settings may be: less is what a node that does nothing varies by.
+const LEAST_ROOM: u64 = 64 << 20;
+
+/// What only a node with a kubelet has.
+fn of_a_kubelet(node: &Node, path: &KeyPath, notes: &mut Notes) {
+    let sizes = [("evictAt", node.evict_at), ("allocatable", node.allocatable), ("guard", node.guard)];
+    let why = ["the kubelet evicts", "the kubelet limits its pods", "a node is a container there"];
+    for ((key, size), why) in sizes.into_iter().zip(why) {
+        let Some(size) = size else { continue };
+        notes.needs_cluster(&path.key(key), why);
+        if size < LEAST_ROOM {
+            let what = "is less than what an idle node's use varies by";
+            notes.problem(&path.key(key), what, "say at least 64Mi");
+        }
+    }
+    if node.max_pods.is_some() {
+        notes.needs_cluster(&path.key("maxPods"), "the kubelet counts its pods");
+    }
+    if node.workers.is_some() {
+        notes.needs_cluster(&path.key("workers"), "there is one node here");
+    }
+    // The kubelet takes the threshold off what is allocatable (`cm/node_container_manager_linux.go`).
+    if node.evict_at.is_some() && node.allocatable.is_some() {
+        let hint = "leave one of the two out: evictAt sets what is allocatable, too";
+        notes.problem(&path.key("allocatable"), "goes against evictAt", hint);
+    }
+    if let (Some(memory), Some(allocatable)) = (node.memory, node.allocatable)
+        && memory > allocatable
+    {
+        let hint = "raise allocatable, or lower memory";
+        notes.problem(&path.key("memory"), "is more than what is allocatable", hint);
+    }
 }
 
 fn requirement(text: &str) -> Option<Requirement> {

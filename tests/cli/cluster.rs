@@ -48,3 +48,46 @@ fn the_image_is_the_same_whenever_it_is_made() {
     assert!(read("one.tar") == read("two.tar"), "two images of the same programs differ");
     says(&exit137(&["image", "--output", "missing/one.tar"], folder.path()), 3, "cannot write");
 }
+
+#[test]
+fn what_may_touch_more_than_its_own_pods_is_refused_on_a_cluster_unless_it_is_allowed() {
+    let empty = tempfile::tempdir().unwrap();
+    let on_cluster = ["run", "--on", "cluster", "--context", "nowhere", "--image", "x:1"];
+    for (scenario, why) in [
+        ("drain", "evicts pods through the API"),
+        ("preemption", "makes a PriorityClass"),
+        ("external-kill", "kills a process on its node"),
+        ("node-budget", "uses up a node's memory"),
+    ] {
+        let run = |more: &[&str]| {
+            exit137(&[&on_cluster[..], &[scenario, "limit-fast"], more].concat(), empty.path())
+        };
+        says(&run(&[]), 2, why);
+        let refused = run(&[]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.contains("nothing was started") && !said.contains("limit-fast"), "{said}");
+        says(&run(&["--allow-disruption"]), 3, "nowhere");
+    }
+    assert_eq!(
+        std::fs::read_dir(empty.path()).unwrap().count(),
+        1,
+        "only the allowed runs made their folder"
+    );
+}
+
+#[test]
+fn a_run_can_be_judged_again_without_the_manifest_that_it_was_made_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples");
+    for file in ["own-manifest.yaml", "deploy.yaml"] {
+        std::fs::copy(examples.join(file), folder.path().join(file)).unwrap();
+    }
+    // Without a cluster it is skipped, and kept nevertheless.
+    let ran = exit137(&["run", "--out", "kept", "."], folder.path());
+    assert_eq!(ran.status.code(), Some(4), "{}", String::from_utf8_lossy(&ran.stderr));
+    std::fs::remove_file(folder.path().join("deploy.yaml")).unwrap();
+    let again = exit137(&["report", "kept"], folder.path());
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert!(said.contains("own-manifest") && said.contains("needs a cluster"), "{said}");
+    says(&exit137(&["check", "own-manifest.yaml"], folder.path()), 2, "");
+}

@@ -87,6 +87,8 @@ fn allowed(before: Option<&Attribution>, after: Option<&Attribution>, taken: &[S
     let names = |after: &Attribution| after.missing.iter().any(|missing| taken.contains(&missing.source));
     match (before, after) {
         (None, None) => true,
+        // Only the API tells of what the kubelet makes up; an exit with 0 needs no explanation.
+        (Some(before), None) => before.cause == Cause::Synthetic && taken.contains(&Source::Runtime),
         (_, Some(after)) if after.cause == Cause::Undetermined => {
             names(after) || before.is_some_and(|before| before.cause == Cause::Undetermined)
         }

@@ -10,6 +10,7 @@
 )]
 
 mod ablation;
+mod asked;
 mod canned;
 mod laws;
 mod pidless;

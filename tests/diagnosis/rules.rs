@@ -498,3 +498,16 @@ fn a_userspace_oom_killer_is_told_by_its_name_from_other_senders() {
     assert_eq!((only(&findings).cause, only(&findings).confidence), (Cause::UserspaceOom, Confidence::High));
     assert_eq!(only(&by("bash")).cause, Cause::ExternalKill);
 }
+
+#[test]
+fn an_ephemeral_container_makes_the_pods_limit_the_pods_affair() {
+    for version in [1, 2] {
+        let mut stream = Stream::on(version);
+        let app = stream.start("web", "app", Plan::default());
+        let debugger = stream.start("web", "debugger", Plan { limit: None, ..Plan::default() });
+        stream.oom(&app, app.pid, At::Pod, Log::Whole, &[]);
+        stream.end(&app, KILLED);
+        let observations = stream.finish(&[&debugger]);
+        assert_eq!(only(&judge(&observations)).cause, Cause::PodOom, "v{version}");
+    }
+}

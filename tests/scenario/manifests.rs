@@ -48,6 +48,7 @@ fn with(entry: &str, manifest: &str) -> Result<Scenario, Vec<Problem>> {
 }
 
 #[track_caller]
+#[expect(clippy::unwrap_used, reason = "what is told of a bad manifest is the test's subject")]
 fn said(entry: &str, manifest: &str, parts: &[&str]) {
     let problems: Vec<String> = with(entry, manifest).unwrap_err().iter().map(ToString::to_string).collect();
     assert_eq!(problems.len(), 1, "{problems:#?}");

@@ -136,7 +136,7 @@ pub(super) async fn collect(client: &Client, but: Option<&str>) -> Result<Vec<St
 
 /// Puts agents on the cluster of a kube context that stay there, so that a run has only to listen.
 pub async fn leave(context: &str, image: &str) -> Result<(), BackendError> {
-    let client = Client::of_context(context).await?;
+    let client = Client::of_context(context, None).await?;
     lease::make_namespace(&client).await?;
     deploy::apply(&client, image, "cluster-up").await?;
     deploy::stay(&client, image).await

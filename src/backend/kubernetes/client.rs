@@ -1,12 +1,14 @@
 //! The API's client: one for requests, one for watches, and the patience to ask again.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
-use kube::config::KubeConfigOptions;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::gvk::GroupVersion;
 use kube::discovery::{self, Scope};
 use tokio::time::{Instant, sleep, timeout};
@@ -37,10 +39,17 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client for a kube context, which is always named.
-    pub(super) async fn of_context(context: &str) -> Result<Self, BackendError> {
+    /// A client for a kube context, which is always named, of this file or of the user's own.
+    pub(super) async fn of_context(context: &str, file: Option<&Path>) -> Result<Self, BackendError> {
         let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
-        let config = kube::Config::from_kubeconfig(&options).await.map_err(|error| {
+        let config = match file {
+            None => kube::Config::from_kubeconfig(&options).await,
+            Some(file) => match Kubeconfig::read_from(file) {
+                Ok(read) => kube::Config::from_custom_kubeconfig(read, &options).await,
+                Err(error) => Err(error),
+            },
+        };
+        let config = config.map_err(|error| {
             BackendError(format!(
                 "cannot use the kube context {context:?}: {error}; `kubectl config get-contexts` lists those there are"
             ))
@@ -72,6 +81,24 @@ impl Client {
     /// The API server's version.
     pub(super) async fn version(&self) -> kube::Result<k8s_openapi::apimachinery::pkg::version::Info> {
         self.requests.apiserver_version().await
+    }
+
+    /// When a node's kubelet last looked at its memory, and its `memory.available` then, in bytes.
+    pub(super) async fn node_memory(&self, node: &str) -> Result<Option<(Timestamp, u64)>, BackendError> {
+        let doing = |error: &dyn fmt::Display| {
+            BackendError::doing(format!("ask the kubelet of node {node} for its memory"), error)
+        };
+        let nodes = kube::api::Request::new("/api/v1/nodes");
+        let request = nodes.get_subresource("proxy/stats/summary", node).map_err(|error| doing(&error))?;
+        let summary: serde_json::Value = match self.requests.request(request).await {
+            Ok(summary) => summary,
+            // It has not looked yet, or its server is just beginning.
+            Err(kube::Error::Api(status)) if status.code >= 500 => return Ok(None),
+            Err(error) => return Err(doing(&error)),
+        };
+        let memory = &summary["node"]["memory"];
+        let at = memory["time"].as_str().and_then(|text| text.parse().ok());
+        Ok(at.zip(memory["availableBytes"].as_u64()))
     }
 
     /// Objects of a kind in all namespaces, or in none.
@@ -195,7 +222,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn patience_ends_even_where_nothing_ever_answers() {
-        let silent = persist(PATIENT, || std::future::pending::<kube::Result<()>>());
+        let silent = persist(PATIENT, std::future::pending::<kube::Result<()>>);
         let began = Instant::now();
         assert!(silent.await.is_err());
         assert!(began.elapsed() <= PATIENT + EACH);

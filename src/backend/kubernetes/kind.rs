@@ -1,27 +1,43 @@
-//! The `kind` command line and the container engine below it, called as programs.
+//! The `kind` command line and the container engine below it: clusters, and what their nodes are.
+
+mod call;
+pub mod config;
+mod guard;
+mod kubelet;
+mod mark;
+mod usage;
+mod version;
 
 use std::path::Path;
-use std::process::Stdio;
-
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
-use tokio::process::Command;
 
 use super::image::Image;
 use super::node::LocalNode;
 use crate::backend::BackendError;
-use crate::backend::local::cgroup::Hierarchy;
+use crate::backend::local::cgroup::{Hierarchy, Version as CgroupVersion};
 use crate::backend::local::in_initial_pid_namespace;
-
-/// So many of the last lines are shown when a program fails.
-const TAIL: usize = 12;
-
-/// The outer memory limit that a new node's container gets where it has none: far above what a fresh node uses.
-const GUARD_ROOM: u64 = 8 << 30;
+use config::Settings;
+pub use guard::Guard;
+pub use mark::{Maker, name_of_run};
+pub use version::Version;
 
 /// `kind` and the engine that it uses.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Kind {
     engine: String,
+    version: Option<Version>,
+    /// What the engine says of itself.
+    pub engine_facts: EngineFacts,
+}
+
+/// What the container engine says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineFacts {
+    /// Its version.
+    pub version: String,
+    /// `systemd` or `cgroupfs`.
+    pub cgroup_driver: String,
+    /// Where it keeps its images.
+    pub root: String,
 }
 
 /// What a new cluster is to be like.
@@ -31,41 +47,96 @@ pub struct NewCluster<'a> {
     pub config: Option<&'a Path>,
     /// The node image, instead of kind's own.
     pub node_image: Option<&'a str>,
+    /// Where its credentials go, instead of the user's own file.
+    pub kubeconfig: Option<&'a Path>,
+    /// What its nodes are to be like.
+    pub settings: Settings,
 }
 
 impl Kind {
-    /// Finds both programs and asks whether they answer.
+    /// Finds both programs, asks whether they answer, and refuses those that are too old.
     pub async fn find() -> Result<Self, BackendError> {
-        let kind = Self { engine: engine() };
-        let version = kind.run("kind", &["version"]).await?;
-        tracing::info!("{}", version.trim());
-        kind.run(&kind.engine, &["info"]).await?;
-        Ok(kind)
+        let engine = engine();
+        let said = call::run("kind", &["version"]).await?;
+        tracing::info!("{}", said.trim());
+        let version = version::check("kind", &said)?;
+        let format = match engine.as_str() {
+            "podman" => "{{.Version.Version}} {{.Host.CgroupManager}} {{.Store.GraphRoot}}",
+            _ => "{{.ServerVersion}} {{.CgroupDriver}} {{.DockerRootDir}}",
+        };
+        let said = call::run(&engine, &["info", "-f", format]).await?;
+        let mut words = said.split_whitespace().map(str::to_owned);
+        let mut next = || words.next().unwrap_or_default();
+        let engine_facts = EngineFacts { version: next(), cgroup_driver: next(), root: next() };
+        version::check(&engine, &engine_facts.version)?;
+        Ok(Self { engine, version, engine_facts })
+    }
+
+    /// Its name, for a person.
+    pub fn engine_name(&self) -> &str {
+        &self.engine
+    }
+
+    /// Whether the engine has an image.
+    pub async fn has_image(&self, image: &str) -> bool {
+        self.engine(&["image", "inspect", "-f", "{{.Id}}", image]).await.is_ok()
+    }
+
+    /// Calls the engine.
+    async fn engine(&self, args: &[&str]) -> Result<String, BackendError> {
+        call::run(&self.engine, args).await
     }
 
     /// The clusters that there are.
     pub async fn clusters(&self) -> Result<Vec<String>, BackendError> {
-        Ok(lines(&self.run("kind", &["get", "clusters"]).await?))
+        Ok(lines(&call::run("kind", &["get", "clusters"]).await?))
     }
 
-    /// Makes a cluster, waits until it is ready, and guards the host's memory against it.
+    /// Makes a cluster, waits until it is ready, and guards the host's memory against it. What fails half way is removed.
     pub async fn create(&self, cluster: &str, new: &NewCluster<'_>) -> Result<(), BackendError> {
-        let mut args = vec!["create", "cluster", "--name", cluster, "--wait", "120s"];
-        let config = new.config.map(|path| path.display().to_string());
-        args.extend(config.iter().flat_map(|path| ["--config", path.as_str()]));
-        args.extend(new.node_image.iter().flat_map(|image| ["--image", image]));
-        self.run("kind", &args).await?;
-        self.guard(cluster).await
+        let made = self.create_whole(cluster, new).await;
+        if made.is_err()
+            && let Err(error) = self.delete(cluster).await
+        {
+            tracing::warn!("the cluster {cluster} that was begun could not be removed: {error}");
+        }
+        made
     }
 
-    /// Removes a cluster.
+    async fn create_whole(&self, cluster: &str, new: &NewCluster<'_>) -> Result<(), BackendError> {
+        let own = match new.config {
+            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+                BackendError::doing(format!("read the kind config {}", path.display()), error)
+            })?),
+            None => None,
+        };
+        // A kubelet of 1.35 does not start on v1 unless it is told to; on v2 it has nothing to say about it.
+        let on_v1 = Hierarchy::find().is_ok_and(|hierarchy| hierarchy.version == CgroupVersion::V1);
+        let knows = on_v1 && version::knows_fail_cgroup_v1(new.node_image, self.version);
+        let config = config::generate(own.as_deref(), &new.settings, knows.then_some(false))?;
+        tracing::debug!("kind config: {config}");
+        let mut args = vec!["create", "cluster", "--name", cluster, "--wait", "120s", "--config", "-"];
+        args.extend(new.node_image.iter().flat_map(|image| ["--image", image]));
+        let kubeconfig = new.kubeconfig.map(|path| path.display().to_string());
+        args.extend(kubeconfig.iter().flat_map(|path| ["--kubeconfig", path.as_str()]));
+        call::run_with_input("kind", &args, config.as_bytes()).await?;
+        self.guard_all(cluster).await
+    }
+
+    /// Removes a cluster, with what a creation that was broken off may still bring forth.
     pub async fn delete(&self, cluster: &str) -> Result<(), BackendError> {
-        self.run("kind", &["delete", "cluster", "--name", cluster]).await.map(drop)
+        // Its credentials go with it, in whichever file they are by default.
+        call::run("kind", &["delete", "cluster", "--name", cluster]).await?;
+        let label = format!("label=io.x-k8s.kind.cluster={cluster}");
+        for node in lines(&self.engine(&["ps", "-aq", "--filter", &label]).await?) {
+            self.engine(&["rm", "-f", "-v", &node]).await?;
+        }
+        Ok(())
     }
 
     /// The names of a cluster's nodes.
     pub async fn nodes(&self, cluster: &str) -> Result<Vec<String>, BackendError> {
-        let nodes = lines(&self.run("kind", &["get", "nodes", "--name", cluster]).await?);
+        let nodes = lines(&call::run("kind", &["get", "nodes", "--name", cluster]).await?);
         if nodes.is_empty() {
             return Err(BackendError(format!(
                 "kind knows no nodes of a cluster {cluster}; `exit137 cluster list` names those there are"
@@ -79,7 +150,7 @@ impl Kind {
         let mut lacking = Vec::new();
         for node in self.nodes(cluster).await? {
             let args = ["exec", &node, "ctr", "-n", "k8s.io", "images", "ls", "-q"];
-            if !self.run(&self.engine, &args).await?.contains(image.name()) {
+            if !self.engine(&args).await?.contains(image.name()) {
                 lacking.push(node);
             }
         }
@@ -91,7 +162,7 @@ impl Kind {
         image.write(&archive).map_err(|error| BackendError::doing("write the image", error))?;
         let (archive, nodes) = (archive.display().to_string(), lacking.join(","));
         let args = ["load", "image-archive", &archive, "--name", cluster, "--nodes", &nodes];
-        self.run("kind", &args).await.map(drop)
+        call::run("kind", &args).await.map(drop)
     }
 
     /// The nodes whose cgroups and processes can be seen from here; none where this is not root on the engine's own host.
@@ -102,7 +173,7 @@ impl Kind {
         }
         let mut found = Vec::new();
         for name in self.nodes(cluster).await? {
-            let pid = self.run(&self.engine, &["inspect", "-f", "{{.State.Pid}}", &name]).await?;
+            let pid = self.engine(&["inspect", "-f", "{{.State.Pid}}", &name]).await?;
             let Some(cgroup) = memory_cgroup(pid.trim()) else { continue };
             if hierarchy.mount.join(cgroup.trim_start_matches('/')).is_dir() {
                 let (mount, version) = (hierarchy.mount.clone(), hierarchy.version);
@@ -111,41 +182,13 @@ impl Kind {
         }
         Ok(found)
     }
+}
 
-    /// Limits each node's container, above what it uses, so that a runaway ends at the node and not at this machine.
-    async fn guard(&self, cluster: &str) -> Result<(), BackendError> {
-        for node in self.nodes(cluster).await? {
-            let limit = self.run(&self.engine, &["inspect", "-f", "{{.HostConfig.Memory}}", &node]).await?;
-            if limit.trim() != "0" {
-                continue;
-            }
-            let bytes = GUARD_ROOM.to_string();
-            self.run(&self.engine, &["update", "--memory", &bytes, "--memory-swap", &bytes, &node]).await?;
-        }
-        Ok(())
-    }
-
-    /// Runs a program to its end; what it prints goes to the log as it comes, and with its failure the last of it.
-    async fn run(&self, program: &str, args: &[&str]) -> Result<String, BackendError> {
-        tracing::debug!("{program} {}", args.join(" "));
-        let mut command = Command::new(program);
-        command
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| not_there(program, &error))?;
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        let ((printed, _), (_, tail)) = tokio::join!(heard(out, false), heard(err, true));
-        let status =
-            child.wait().await.map_err(|error| BackendError::doing(format!("wait for {program}"), error))?;
-        if status.success() {
-            return Ok(printed);
-        }
-        let what = args.iter().take(2).copied().collect::<Vec<_>>().join(" ");
-        Err(BackendError(format!("{program} {what} failed ({status}):\n{}{}", tail.join("\n"), hint(&tail))))
-    }
+/// Those of a cluster's nodes that run pods of ours: the workers, or the only node. kind names nodes after what they are.
+pub fn for_pods(nodes: Vec<String>) -> Vec<String> {
+    let (control, workers): (Vec<_>, Vec<_>) =
+        nodes.into_iter().partition(|node| node.contains("-control-plane"));
+    if workers.is_empty() { control } else { workers }
 }
 
 /// The container engine that kind uses.
@@ -153,53 +196,6 @@ pub(super) fn engine() -> String {
     match std::env::var("KIND_EXPERIMENTAL_PROVIDER") {
         Ok(provider) if !provider.is_empty() => provider,
         Ok(_) | Err(_) => "docker".to_owned(),
-    }
-}
-
-/// All that a program prints, and the last lines of it.
-async fn heard(stream: Option<impl AsyncRead + Unpin>, log: bool) -> (String, Vec<String>) {
-    let (mut all, mut tail) = (String::new(), Vec::new());
-    let Some(stream) = stream else { return (all, tail) };
-    // Not everything that is printed is UTF-8, and what is not read blocks who prints it.
-    let mut lines = BufReader::new(stream).split(b'\n');
-    while let Ok(Some(line)) = lines.next_segment().await {
-        let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
-        if log {
-            tracing::info!("{line}");
-        }
-        all.push_str(&line);
-        all.push('\n');
-        if tail.len() == TAIL {
-            tail.remove(0);
-        }
-        tail.push(line);
-    }
-    (all, tail)
-}
-
-fn not_there(program: &str, error: &std::io::Error) -> BackendError {
-    let hint = match program {
-        "kind" => "install it (https://kind.sigs.k8s.io), or use `--on cluster --context NAME`",
-        _ => {
-            "kind needs a container engine: install Docker or podman (and set KIND_EXPERIMENTAL_PROVIDER=podman)"
-        }
-    };
-    BackendError(format!("cannot run {program}: {error}; {hint}"))
-}
-
-/// What to do about the usual failures.
-fn hint(tail: &[String]) -> &'static str {
-    let says = |text: &str| tail.iter().any(|line| line.contains(text));
-    if says("permission denied") {
-        "\nmay this user use the container engine?"
-    } else if says("Cannot connect to the Docker daemon") {
-        "\nstart the container engine"
-    } else if says("no space left") {
-        "\nfree some disk space"
-    } else if says("failed to pull image") || says("manifest unknown") {
-        "\nis there a registry to pull the node image from? --node-image names one that is here"
-    } else {
-        ""
     }
 }
 

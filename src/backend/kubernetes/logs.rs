@@ -186,13 +186,13 @@ mod tests {
 
     use super::*;
 
-    fn asked(status: serde_json::Value) -> Vec<(u32, Which)> {
+    fn asked(status: &serde_json::Value) -> Vec<(u32, Which)> {
         let pod = json!({"metadata": {"name": "web"}, "status": {"containerStatuses": [status]}});
         let pod: Pod = serde_json::from_value(pod).unwrap();
         runs("web", &pod).into_iter().map(|(run, which)| (run.instance, which)).collect()
     }
 
-    fn status(restarts: u32, id: &str, state: serde_json::Value, last: Option<&str>) -> serde_json::Value {
+    fn status(restarts: u32, id: &str, state: &serde_json::Value, last: Option<&str>) -> serde_json::Value {
         let last = last
             .map(|id| json!({"terminated": {"exitCode": 137, "containerID": format!("containerd://{id}")}}));
         json!({"name": "app", "image": "", "imageID": "", "ready": false, "restartCount": restarts,
@@ -204,10 +204,10 @@ mod tests {
         let running = json!({"running": {}});
         let ended = json!({"terminated": {"exitCode": 1, "containerID": "containerd://b"}});
         let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
-        assert_eq!(asked(status(0, "a", running.clone(), None)), [(0, Which::Followed)]);
-        assert_eq!(asked(status(1, "b", running, Some("a"))), [(0, Which::Previous), (1, Which::Followed)]);
-        assert_eq!(asked(status(1, "b", ended, Some("a"))), [(0, Which::Previous), (1, Which::Current)]);
+        assert_eq!(asked(&status(0, "a", &running, None)), [(0, Which::Followed)]);
+        assert_eq!(asked(&status(1, "b", &running, Some("a"))), [(0, Which::Previous), (1, Which::Followed)]);
+        assert_eq!(asked(&status(1, "b", &ended, Some("a"))), [(0, Which::Previous), (1, Which::Current)]);
         // While it waits, the kubelet takes its last run for the current one (kubelet_pods.go:validateContainerLogStatus).
-        assert_eq!(asked(status(0, "a", waiting, Some("a"))), [(0, Which::Current)]);
+        assert_eq!(asked(&status(0, "a", &waiting, Some("a"))), [(0, Which::Current)]);
     }
 }

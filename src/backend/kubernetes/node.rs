@@ -309,7 +309,7 @@ impl Shared {
 }
 
 /// The cgroups that hold all pods of a node, by either driver.
-fn kubepods(node: &LocalNode) -> Vec<PathBuf> {
+pub(super) fn kubepods(node: &LocalNode) -> Vec<PathBuf> {
     let own = node.mount.join(node.cgroup.trim_start_matches('/'));
     ["kubelet/kubepods", "kubelet.slice/kubelet-kubepods.slice", "kubepods", "kubepods.slice"]
         .iter()

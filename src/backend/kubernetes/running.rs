@@ -16,19 +16,21 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::agent;
 use super::artifacts::Artifacts;
+use super::changes::NodeChanges;
 use super::client::{Client, PATIENT, persist};
 use super::logs::Logs;
 use super::manifest::{self, Place, Workload};
 use super::node::Finder;
 use super::told::{Begun, Told};
 use super::watch::{self, Contact};
-use super::{KubernetesBackend, api_error, objects, scheduling};
+use super::{KubernetesBackend, api_error, changes, objects, scheduling};
+use crate::backend::local::oom_score_adj;
 use crate::backend::{Backend as _, BackendError, Running};
 use crate::clock;
 use crate::evidence::{ActionDone, Fact, Observation, Source, SourceState};
 use crate::observe::Watch;
 use crate::recorder::Recorder;
-use crate::scenario::{Act, Pod, Scenario};
+use crate::scenario::{Act, ContainerSelector, Pod, Scenario};
 
 /// The sources that the API is.
 const OF_THE_API: [Source; 2] = [Source::Runtime, Source::Kubelet];
@@ -44,6 +46,11 @@ const SECOND: u64 = 1_000_000_000;
 
 /// How long pods may take to begin.
 const PATIENCE: Duration = Duration::from_secs(90);
+const EACH_POD: Duration = Duration::from_secs(1);
+
+/// How long an API server may be away before what it has to tell is no longer waited for: a static pod that has crashed a few
+/// times is started again within this.
+const MENDS: Duration = Duration::from_mins(2);
 
 /// How long to gather what goes with the namespace, and how many pods to ask for at a time.
 const GATHER: Duration = Duration::from_secs(20);
@@ -62,6 +69,7 @@ pub struct RunningOnCluster {
     told: Arc<Told>,
     node: Option<Arc<OnNode>>,
     agents: Option<Arc<agent::Trial>>,
+    changes: NodeChanges,
     watches: Mutex<JoinSet<()>>,
     contact: Arc<Contact>,
     logs: Arc<Logs>,
@@ -143,6 +151,7 @@ impl RunningOnCluster {
             recorder,
             node,
             agents,
+            changes: NodeChanges::new(backend),
             watches: Mutex::default(),
             contact: Arc::default(),
             logs,
@@ -268,12 +277,13 @@ impl RunningOnCluster {
             let never = known.values().any(|begun| matches!(begun, Begun::Never(_)));
             never || names.iter().all(|name| known.get(name) == Some(&Begun::Yes))
         };
+        let patience = PATIENCE + EACH_POD * u32::try_from(names.len()).unwrap_or(u32::MAX);
         let waited = tokio::select! {
-            waited = timeout(PATIENCE, begun.wait_for(all)) => waited,
+            waited = timeout(patience, begun.wait_for(all)) => waited,
             why = scheduling::in_vain(self.api(), self.largest_node) => return Err(why),
         };
         let known = waited.ok().and_then(|known| Some(known.ok()?.clone()));
-        let Some(known) = known else { return Err(self.stuck().await) };
+        let Some(known) = known else { return Err(self.stuck(patience).await) };
         let never = known.iter().find_map(|(pod, begun)| match begun {
             Begun::Never(why) => {
                 let hint = if why.contains("Image") {
@@ -289,7 +299,7 @@ impl RunningOnCluster {
     }
 
     /// Why pods have not begun, in the API's own words: what they wait for, or why their controller could not make them.
-    async fn stuck(&self) -> BackendError {
+    async fn stuck(&self, patience: Duration) -> BackendError {
         let mut reasons = BTreeMap::new();
         let pods = self.api().list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
         for pod in pods {
@@ -304,7 +314,7 @@ impl RunningOnCluster {
         let reasons: Vec<String> = reasons.into_iter().map(|(name, why)| format!("{name}: {why}")).collect();
         BackendError(format!(
             "pods did not begin within {} s; is the cluster too small for the scenario? {}",
-            PATIENCE.as_secs(),
+            patience.as_secs(),
             reasons.join("; ")
         ))
     }
@@ -322,13 +332,31 @@ impl RunningOnCluster {
         left
     }
 
+    /// On kind a node's capacity is the whole host's; a scenario that says another gets the `oom_score_adj` of that one.
+    fn score_by_capacity(&self, scenario: &Scenario) -> Result<(), BackendError> {
+        let Some(capacity) = scenario.node.capacity else { return Ok(()) };
+        for pod in &scenario.pods {
+            for container in &pod.containers {
+                let selector = ContainerSelector { pod: pod.name.clone(), container: container.name.clone() };
+                let adj = oom_score_adj::for_container(pod, container, capacity);
+                // One that has ended already needs no score.
+                for pid in self.places(&selector).unwrap_or_default().into_iter().filter_map(|p| p.main_pid) {
+                    changes::score(pid, adj).map_err(|error| {
+                        BackendError::doing(format!("score {selector} by node.capacity"), error)
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until the API has told of what the nodes saw end.
     async fn let_the_api_tell(&self) {
         // After a break, a kubelet has not told yet what it could not.
-        let broke = self.contact.broke_within(2 * watch::EVENTS_AFTER_A_BREAK);
+        let broke = self.contact.broke_within(2 * watch::EVENTS_AFTER_A_BREAK)
+            || !self.contact.answers(&self.client).await;
         let (api_lag, event_lag) = if broke {
-            // Whether it answers, the requests that follow will tell as well.
-            let _ = persist(PATIENT, || self.client.version()).await;
+            self.contact.until_mended(&self.client, MENDS).await;
             (watch::TOLD_AFTER_A_BREAK, watch::EVENTS_AFTER_A_BREAK)
         } else {
             (API_LAG, EVENT_LAG)
@@ -387,6 +415,7 @@ impl RunningOnCluster {
 impl Running for RunningOnCluster {
     async fn start(&self, scenario: &Scenario) -> Result<(), BackendError> {
         self.make_namespace(scenario).await?;
+        self.changes.make(scenario, &self.recorder).await?;
         self.begin_watches();
         self.apply_objects().await?;
         let first: Vec<&Pod> = scenario.pods.iter().filter(|pod| !scenario.starts_later(pod)).collect();
@@ -394,7 +423,8 @@ impl Running for RunningOnCluster {
             self.apply_pod(pod).await?;
         }
         let names: Vec<String> = first.iter().flat_map(|pod| pod.replica_names()).collect();
-        self.wait_until_begun(&names).await
+        self.wait_until_begun(&names).await?;
+        self.score_by_capacity(scenario)
     }
 
     async fn apply(&self, index: usize, act: &Act) {
@@ -406,7 +436,7 @@ impl Running for RunningOnCluster {
     async fn tear_down(&self) -> Vec<String> {
         self.told.tear_down();
         let decided = clock::unix_ns();
-        let mut left = Vec::new();
+        let mut left = self.changes.undo(&self.recorder).await;
         if !self.made.load(Ordering::Relaxed) {
             return left;
         }

@@ -10,7 +10,9 @@ use super::members::{Member, Members};
 use super::names::{Names, Renamed};
 use crate::clock;
 use crate::evidence::kubernetes::{Controllers, PodReader, Statement, WallOffset, container_ids};
-use crate::evidence::{ContainerRef, Fact, Moment, Observation, PodStopping, Source, StopReason, Stopping};
+use crate::evidence::{
+    CgroupOwner, ContainerRef, Fact, Moment, Observation, PodStopping, Source, StopReason, Stopping,
+};
 use crate::recorder::Recorder;
 use crate::scenario::Pod as ScenarioPod;
 
@@ -45,7 +47,7 @@ struct State {
     waiting: Vec<Observation>,
     /// The containers of each pod, by its object.
     containers: BTreeMap<String, Vec<String>>,
-    torn_down: bool,
+    torn_down_at: Option<Moment>,
     /// Containers that ended with 137 and whose decision to stop, if there was one, has not been told.
     unexplained: BTreeSet<ContainerRef>,
     explained: BTreeSet<ContainerRef>,
@@ -60,7 +62,7 @@ impl Told {
             controllers: Controllers::default(),
             waiting: Vec::new(),
             containers: BTreeMap::new(),
-            torn_down: false,
+            torn_down_at: None,
             unexplained: BTreeSet::new(),
             explained: BTreeSet::new(),
         };
@@ -77,7 +79,7 @@ impl Told {
         let mut state = self.lock();
         let new = !state.members.knows(&uid);
         // What a controller makes while all is torn down is no part of the scenario.
-        if new && state.torn_down {
+        if new && state.torn_down_at.is_some() {
             return None;
         }
         let name = state.members.learn(object, gone)?;
@@ -90,11 +92,18 @@ impl Told {
         let reader = state.readers.entry(name.clone()).or_insert_with(|| PodReader::new(&name));
         let statements = reader.object(object, received, &wall);
         let mut learned = false;
+        let mut late = Vec::new();
         for (id, container) in container_ids(&name, object) {
-            learned |= state.names.learn_container(id, container);
+            if state.names.learn_container(id, container.clone()) {
+                learned = true;
+                late.extend(state.torn_down_at.map(|at| (at, container)));
+            }
         }
         let freed = if learned { state.free() } else { Vec::new() };
         drop(state);
+        for (at, container) in late {
+            self.ends_with_us(at, container);
+        }
         self.state_all(statements);
         self.record_all(freed);
         self.begun.send_if_modified(|begun| {
@@ -182,8 +191,9 @@ impl Told {
 
     /// From now on, what ends is the tear-down's: the runs that are known, and those that may just begin.
     pub(super) fn tear_down(&self) {
+        let at = Moment::exactly(clock::boot_ns());
         let mut state = self.lock();
-        state.torn_down = true;
+        state.torn_down_at = Some(at);
         let mut known: BTreeSet<ContainerRef> = state.names.containers().into_iter().cloned().collect();
         for (pod, containers) in &state.containers {
             let first =
@@ -195,13 +205,18 @@ impl Told {
             known.extend(not_begun);
         }
         drop(state);
-        for mut container in known {
-            for _ in 0..2 {
-                let reason = StopReason::TearDown;
-                let stopping = Stopping { container: container.clone(), reason, grace_ms: 0 };
-                self.recorder.now(Source::Harness, Fact::Stopping(stopping));
-                container.instance += 1;
-            }
+        for container in known {
+            self.ends_with_us(at, container);
+        }
+    }
+
+    /// This run, and the one that may follow it, end no earlier than we tear down, if they have not ended by then.
+    fn ends_with_us(&self, at: Moment, mut container: ContainerRef) {
+        for _ in 0..2 {
+            let reason = StopReason::TearDown;
+            let stopping = Stopping { container: container.clone(), reason, grace_ms: 0 };
+            self.recorder.record(Source::Harness, at, None, Fact::Stopping(stopping));
+            container.instance += 1;
         }
     }
 
@@ -209,8 +224,12 @@ impl Told {
     pub(super) fn finish(&self) {
         let mut state = self.lock();
         let waiting = std::mem::take(&mut state.waiting);
+        let mut pods = BTreeSet::new();
         for observation in waiting {
+            // A pod's pause process is its first; another may be a run that the API did not come to tell of.
             if let Fact::Cgroup(made) = &observation.fact
+                && let CgroupOwner::Container(provisional) = &made.owner
+                && pods.insert(provisional.pod.clone())
                 && let Some(fact) = state.names.as_pause(made)
             {
                 self.recorder.record(observation.source, observation.moment, observation.raw, fact);
@@ -219,7 +238,7 @@ impl Told {
     }
 
     fn state_all(&self, statements: Vec<Statement>) {
-        let torn_down = self.lock().torn_down;
+        let torn_down = self.lock().torn_down_at.is_some();
         // That we ourselves delete what is left is no part of the scenario.
         let ours = |fact: &Fact| {
             torn_down && matches!(fact, Fact::PodStopping(stop) if stop.reason == StopReason::Delete)

@@ -14,7 +14,9 @@ use kube::api::Api;
 use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
 
+use super::client::Client;
 use super::told::Told;
 use crate::clock;
 use crate::evidence::{Fact, Moment, Noted, Source, SourceState};
@@ -28,6 +30,9 @@ const PAGE: u32 = 100;
 
 /// How often to try again while the server is away.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// A server that let all watches be for so long is well again.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// A kubelet that cannot reach the server tries to send an event twelve times, ten seconds apart, and then drops it (client-go
 /// `tools/record/event.go`: `maxTriesPerEvent`, `sleepDuration`).
@@ -58,6 +63,23 @@ impl Contact {
     /// From the first failure until now.
     pub(super) fn since_it_broke(&self) -> Moment {
         Moment::between(self.first.load(Ordering::Relaxed), clock::boot_ns())
+    }
+
+    /// Whether the server answers. One that is going down accepts nothing new while its watches go on for a while.
+    pub(super) async fn answers(&self, client: &Client) -> bool {
+        let answers = client.version().await.is_ok();
+        if !answers {
+            self.broke();
+        }
+        answers
+    }
+
+    /// Waits until no watch has failed for a while and the server answers, for so long at most: one that restarts may die again.
+    pub(super) async fn until_mended(&self, client: &Client, patience: Duration) {
+        let until = Instant::now() + patience;
+        while Instant::now() < until && (self.broke_within(QUIET) || !self.answers(client).await) {
+            sleep(AGAIN).await;
+        }
     }
 
     /// Whether a watch failed not longer ago than this.

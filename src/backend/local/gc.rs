@@ -94,7 +94,7 @@ impl Removed {
 }
 
 /// The run that a name of ours belongs to.
-fn run_of(name: &str) -> Option<String> {
+pub fn run_of(name: &str) -> Option<String> {
     let run = name.strip_prefix(PREFIX)?;
     let digits = run.strip_prefix('r')?;
     (digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_hexdigit())).then(|| run.to_owned())

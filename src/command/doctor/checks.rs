@@ -6,8 +6,11 @@ use std::process::Command;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::Check;
+use crate::backend::kubernetes::kind::Kind;
+use crate::backend::kubernetes::preflight::{self, Finding, Severity};
 use crate::backend::local::cgroup::{Hierarchy, Version};
 use crate::backend::local::{admission, in_initial_pid_namespace, lock, program};
+use crate::command::block_on;
 use crate::observe::{kmsg, trace};
 
 /// All of them, in the order in which they matter.
@@ -15,6 +18,37 @@ pub(super) fn all() -> Vec<Check> {
     let mut checks = vec![kernel(), cgroup(), place(), workload(), memory()];
     checks.extend([kmsg(), tracefs(), pid_namespace(), swap(), oom_score_adj(), systemd(), psi(), live()]);
     checks
+}
+
+/// What bears on clusters, where kind is here.
+pub(super) fn clusters() -> Vec<Check> {
+    // Nobody who has no kind misses it.
+    if Command::new("kind").arg("version").output().is_err() {
+        return Vec::new();
+    }
+    match block_on(Kind::find()) {
+        Ok(kind) => {
+            let found = block_on(async { Ok(preflight::look(&kind, None).await) });
+            found.unwrap_or_default().into_iter().map(Check::from).collect()
+        }
+        Err(why) => vec![Check::lacking(
+            "kind",
+            why,
+            "nothing can run with --on kind",
+            "mend what it says, or use --on cluster",
+        )],
+    }
+}
+
+impl From<Finding> for Check {
+    fn from(finding: Finding) -> Self {
+        let Finding { name, severity, found, costs, mend } = finding;
+        match severity {
+            Severity::Fine => Self::ok(name, found),
+            // This host's own scenarios run without any cluster.
+            Severity::Warning | Severity::Error => Self::lacking(name, found, costs, mend),
+        }
+    }
 }
 
 fn kernel() -> Check {

@@ -1,33 +1,198 @@
 //! What a run on a cluster needs, and whether a scenario can run there.
 
-use crate::backend::kubernetes::KubernetesBackend;
+use crate::backend::BackendError;
 use crate::backend::kubernetes::image::Image;
-use crate::backend::kubernetes::kind::Kind;
+use crate::backend::kubernetes::kind::{Kind, Maker, NewCluster, name_of_run};
+use crate::backend::kubernetes::{Access, KubernetesBackend, preflight};
 use crate::backend::local::cgroup::Hierarchy;
+use crate::backend::local::lock::{self, RunLock};
+use crate::backend::local::{gc, in_initial_pid_namespace};
 use crate::cli;
-use crate::command::cluster::{context, ensure};
+use crate::command::cluster::context;
+use crate::command::complain;
 use crate::evidence::ClusterFacts;
+use crate::loader::Loaded;
 use crate::scenario::{Act, Program, Requirement, Role, Scenario, Volume, VolumeKind};
 
-/// Finds or makes the cluster, sees to it that it has our image, and makes what the run needs there.
-pub(super) async fn prepare(args: &cli::Run) -> Result<KubernetesBackend, String> {
-    let prepared = match (args.on, &args.context, &args.image) {
-        (cli::Backend::Cluster, Some(context), Some(image)) => {
-            KubernetesBackend::prepare(context, image.clone(), Vec::new()).await
-        }
-        _ => on_kind(args).await,
-    };
-    prepared.map_err(|error| error.to_string())
+use super::plan::{Group, plan};
+
+/// Where a run's scenarios may run on clusters: any cluster by its context, or kind's.
+#[derive(Debug)]
+pub(super) enum Clusters {
+    Named(Box<Access>),
+    Kind(Box<KindClusters>),
 }
 
-async fn on_kind(args: &cli::Run) -> Result<KubernetesBackend, crate::backend::BackendError> {
-    let kind = Kind::find().await?;
-    let cluster = &args.kind.cluster;
-    ensure(&kind, &args.kind).await?;
-    let image = Image::build()?;
-    kind.load(cluster, &image).await?;
-    let nodes = kind.nodes_on_this_host(cluster).await?;
-    KubernetesBackend::prepare(&context(cluster), image.name().to_owned(), nodes).await
+/// kind's, among them those that this run makes for itself.
+#[derive(Debug)]
+pub(super) struct KindClusters {
+    kind: Kind,
+    image: Image,
+    /// The cluster of `--cluster` is there.
+    there: bool,
+    /// In the names of the clusters that it makes, which are its own for as long as it holds the lock.
+    run: String,
+    _lock: RunLock,
+    /// For those clusters' credentials.
+    folder: tempfile::TempDir,
+}
+
+/// A cluster that is ready, and which of kind's it is if this run made it.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) backend: KubernetesBackend,
+    pub(super) made: Option<MadeCluster>,
+}
+
+/// A cluster that this run made and removes: at the latest when this is dropped.
+#[derive(Debug)]
+pub(super) struct MadeCluster {
+    name: String,
+    kind: Option<Kind>,
+}
+
+impl Clusters {
+    /// Finds what is needed to reach or make clusters, and removes those that dead runs left.
+    pub(super) async fn find(args: &cli::Run) -> Result<Self, BackendError> {
+        if let (cli::Backend::Cluster, Some(context), Some(image)) = (args.on, &args.context, &args.image) {
+            let (context, image) = (context.clone(), image.clone());
+            return Ok(Self::Named(Box::new(Access {
+                context,
+                kubeconfig: None,
+                image,
+                nodes: Vec::new(),
+                kind: None,
+            })));
+        }
+        let kind = Kind::find().await?;
+        preflight::check(&kind, args.kind.node_image.as_deref()).await?;
+        for what in kind.collect().await? {
+            tracing::warn!("removed what a killed run left behind: {what}");
+        }
+        let run = gc::new_run_name();
+        let lock = RunLock::take(&run, 0).map_err(|error| {
+            BackendError::doing(format!("lock {}", lock::directory().join(&run).display()), error)
+        })?;
+        let there = kind.clusters().await?.contains(&args.kind.cluster);
+        let folder = tempfile::tempdir().map_err(|error| BackendError::doing("make a folder", error))?;
+        let image = Image::build()?;
+        Ok(Self::Kind(Box::new(KindClusters { kind, image, there, run, _lock: lock, folder })))
+    }
+
+    /// Which scenarios run where.
+    pub(super) fn plan<'a>(&self, scenarios: &[&'a Loaded]) -> Vec<Group<'a>> {
+        match self {
+            Self::Named(_) => vec![Group { made: None, scenarios: scenarios.to_vec() }],
+            Self::Kind(kind) => {
+                let cgroup = Hierarchy::find().map_or(2, |hierarchy| hierarchy.version.number());
+                plan(scenarios, cgroup, kind.there)
+            }
+        }
+    }
+
+    /// Gets the cluster of a group ready.
+    pub(super) async fn prepare(
+        &self,
+        args: &cli::Run,
+        number: usize,
+        group: &Group<'_>,
+    ) -> Result<Ready, BackendError> {
+        match (self, &group.made) {
+            (Self::Named(access), _) => {
+                Ok(Ready { backend: KubernetesBackend::prepare(Access::clone(access)).await?, made: None })
+            }
+            (Self::Kind(kind), None) => {
+                let backend = kind.backend(&args.kind.cluster, None).await?;
+                Ok(Ready { backend, made: None })
+            }
+            (Self::Kind(kind), Some(settings)) => {
+                let name = name_of_run(&kind.run, number);
+                let kubeconfig = kind.folder.path().join(&name);
+                let why = match settings.wanted_by.as_slice() {
+                    [] => format!("there is no {}", args.kind.cluster),
+                    wanted_by => format!("for {}", wanted_by.join(", ")),
+                };
+                complain(&format!("making the kind cluster {name} ({why}); this takes a minute"));
+                let made = MadeCluster { name: name.clone(), kind: Some(kind.kind.clone()) };
+                let new = NewCluster {
+                    config: args.kind.kind_config.as_deref(),
+                    node_image: args.kind.node_image.as_deref(),
+                    kubeconfig: Some(&kubeconfig),
+                    settings: settings.clone(),
+                };
+                let ready = async {
+                    kind.kind.create(&name, &new).await?;
+                    kind.kind.load(&name, &kind.image).await?;
+                    kind.kind.tune(&name, &context(&name), Some(&kubeconfig), settings).await?;
+                    kind.backend(&name, Some(kubeconfig.clone())).await
+                };
+                match ready.await {
+                    Ok(backend) => Ok(Ready { backend, made: Some(made) }),
+                    Err(error) => {
+                        made.remove().await?;
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl KindClusters {
+    async fn backend(
+        &self,
+        cluster: &str,
+        kubeconfig: Option<std::path::PathBuf>,
+    ) -> Result<KubernetesBackend, BackendError> {
+        let kind = &self.kind;
+        if kubeconfig.is_none() {
+            kind.guard_all(cluster).await?;
+            kind.load(cluster, &self.image).await?;
+        }
+        let own = kubeconfig.is_some().then(|| (kind.clone(), cluster.to_owned()));
+        KubernetesBackend::prepare(Access {
+            context: context(cluster),
+            kubeconfig,
+            image: self.image.name().to_owned(),
+            nodes: kind.nodes_on_this_host(cluster).await?,
+            kind: own,
+        })
+        .await
+    }
+}
+
+impl MadeCluster {
+    /// Removes it.
+    pub(super) async fn remove(mut self) -> Result<(), BackendError> {
+        match self.kind.take() {
+            Some(kind) => kind.delete(&self.name).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Leaves it, with a mark that says so; answers how to reach it.
+    pub(super) async fn keep(mut self) -> Result<String, BackendError> {
+        let name = self.name.clone();
+        if let Some(kind) = self.kind.take() {
+            kind.mark(&name, Maker::KeptByRun).await?;
+        }
+        Ok(format!(
+            "kept the kind cluster {name}: `kind export kubeconfig --name {name}` reaches it, `exit137 cluster down --cluster \
+             {name}` removes it"
+        ))
+    }
+}
+
+impl Drop for MadeCluster {
+    fn drop(&mut self) {
+        // Only a panic or a future that is no longer waited for comes here.
+        if self.kind.is_some() {
+            let args = ["delete", "cluster", "--name", &self.name];
+            if let Err(error) = std::process::Command::new("kind").args(args).output() {
+                tracing::warn!("the kind cluster {} could not be removed: {error}", self.name);
+            }
+        }
+    }
 }
 
 /// What a scenario asks for that cannot be had there.
@@ -47,7 +212,25 @@ pub(super) fn lack(scenario: &Scenario, on: cli::Backend) -> Option<String> {
         }
         Requirement::Cluster | Requirement::Root => None,
     });
-    required.or_else(|| not_there_yet(scenario)).or_else(|| no_hand(scenario, on))
+    required
+        .or_else(|| of_the_node(scenario, on))
+        .or_else(|| not_there_yet(scenario))
+        .or_else(|| no_hand(scenario, on))
+}
+
+/// What a scenario asks of its node and that cannot be had.
+fn of_the_node(scenario: &Scenario, on: cli::Backend) -> Option<String> {
+    let node = &scenario.node;
+    let told = node.is_used_up() || node.max_pods.is_some() || node.workers.is_some();
+    if told && on != cli::Backend::Kind {
+        return Some(
+            "wants a node of its own kind, which exit137 makes with kind only (--on kind)".to_owned(),
+        );
+    }
+    let by_hand = node.memory.is_some() || node.capacity.is_some();
+    let on_host = rustix::process::geteuid().is_root() && in_initial_pid_namespace();
+    (by_hand && !on_host)
+        .then(|| "changes its node's cgroups: needs root on the host of the kind cluster".to_owned())
 }
 
 /// What is done to a node's processes and cgroups is done from its host. An agent only looks.
@@ -93,14 +276,18 @@ pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts, cgroup_versio
             || pod.volumes.iter().any(sized).then(|| needs(22, "a memory volume's sizeLimit")).flatten();
         pod_level.or_else(sidecar).or_else(sized)
     });
-    of_cgroups.or(resize).or(of_pods)
+    of_cgroups.or(resize).or(of_pods).or_else(|| kills_groups(scenario, cluster))
+}
+
+/// From 1.28 to 1.31 a kubelet on cgroup v2 cannot be told to kill single processes (kubernetes#117793, #126096).
+fn kills_groups(scenario: &Scenario, cluster: &ClusterFacts) -> Option<String> {
+    let on_v2 = Hierarchy::find().is_ok_and(|hierarchy| hierarchy.version.number() == 2);
+    let stuck = scenario.node.single_process_oom_kill && on_v2 && (28..32).contains(&cluster.minor);
+    stuck.then(|| format!("singleProcessOOMKill needs Kubernetes 1.32; the cluster runs {}", cluster.version))
 }
 
 /// What exit137 cannot bring about on a cluster yet.
 fn not_there_yet(scenario: &Scenario) -> Option<String> {
-    if scenario.node.memory.is_some() {
-        return Some("node.memory: a cluster's node cannot be given a budget yet".to_owned());
-    }
     for pod in &scenario.pods {
         for container in &pod.containers {
             if let Program::Workload(workload) = &container.program

@@ -29,8 +29,10 @@ fn disrupts(scenario: &Scenario) -> Option<&'static str> {
         Some("has pods preempted, and the scheduler chooses which")
     } else if expects(Cause::Eviction) {
         Some("puts a node under pressure, and the kubelet chooses whom to evict")
-    } else if expects(Cause::NodeOom) || scenario.node.memory.is_some() || detail(Detail::Allocatable) {
+    } else if expects(Cause::NodeOom) || scenario.node.is_used_up() || detail(Detail::Allocatable) {
         Some("uses up a node's memory")
+    } else if scenario.node.max_pods.is_some() {
+        Some("needs a setting of the kubelet")
     } else if expects(Cause::NodeShutdown) || detail(Detail::Taint) {
         Some("takes a node away from its pods")
     } else {

@@ -7,6 +7,7 @@ use exit137_workload::Span;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::command::complain;
 use crate::exit_status::ExitStatus;
 
 /// Whether the run is to end, and why.
@@ -74,14 +75,13 @@ impl Interrupt {
         Self { asked, why }
     }
 
-    /// The exit status that it asks for.
-    pub(super) fn status(&self) -> Option<ExitStatus> {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(status, _)| *status)
-    }
-
-    /// What to tell.
-    pub(super) fn why(&self) -> Option<String> {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, text)| text.clone())
+    /// Says why the run ends early, if it does, and which exit status that asks for.
+    pub(super) fn tell(&self, statuses: &mut Vec<ExitStatus>) {
+        let why = self.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((status, text)) = why {
+            complain(&text);
+            statuses.push(status);
+        }
     }
 }
 

@@ -63,11 +63,22 @@ pub(super) async fn run_all<B: Backend>(
         .collect()
 }
 
+/// What is reported of scenarios whose turn never came.
+pub(super) fn not_run(scenarios: &[&Loaded], artifacts: &Artifacts) -> Result<Vec<Reported>, String> {
+    let report = |loaded: &&Loaded| {
+        let folder = artifacts.scenario(loaded);
+        let mut host = None;
+        Ok((report::scenario(&folder.map_err(|error| error.to_string())?, &mut host)?, host))
+    };
+    scenarios.iter().map(report).collect()
+}
+
 /// A scenario that takes the whole machine's memory is no company for others, and one that keeps a kubelet busy for half a
 /// minute neither.
 fn disturbs(loaded: &Loaded, on_cluster: bool) -> bool {
     let pods: u32 = loaded.scenario.pods.iter().map(|pod| pod.replicas).sum();
-    loaded.scenario.requires.contains(&Requirement::DisposableHost) || (on_cluster && pods > MANY_PODS)
+    let node = loaded.scenario.node.is_used_up() || pods > MANY_PODS;
+    loaded.scenario.requires.contains(&Requirement::DisposableHost) || (on_cluster && node)
 }
 
 async fn run_trial<B: Backend>(

@@ -21,12 +21,22 @@ pub(super) fn of_pod(timeline: &Timeline, container: &ContainerRef, to: u64) -> 
     let at = moments.min_by_key(|at| at.uncertainty())?;
     let of_start = timeline.starts.get(container).map(|start| u64::from(start.fact.grace_seconds) * 1000);
     let stated = all.iter().filter_map(|stop| stop.fact.grace_ms).min();
-    // An eviction gives `immediateEvictionGracePeriodSeconds`; nothing gives less than two seconds (eviction_manager.go,
-    // kuberuntime_container.go).
-    let evicted = (told.fact.reason == StopReason::Eviction).then_some(2_000);
-    let grace_ms = evicted.or(stated).or(of_start).unwrap_or(30_000).max(2_000);
+    let grace_ms = if told.fact.reason == StopReason::Eviction {
+        eviction_grace_ms(timeline)
+    } else {
+        // Nothing else gives less than two seconds (kuberuntime_container.go).
+        stated.or(of_start).unwrap_or(30_000).max(2_000)
+    };
     let fact = Stopping { container: container.clone(), reason: told.fact.reason, grace_ms };
     Some(Seen { at, sequence: told.sequence, source: told.source, fact })
+}
+
+/// The least that an eviction grants. It asks for `immediateEvictionGracePeriodSeconds`, which comes to two seconds; for a
+/// while kubelets gave the pod's own instead (kubernetes#115819). Before 1.22 it asked for none, and what an eviction asked for
+/// was not raised to the minimum (1.20 kuberuntime_container.go:killContainer): SIGKILL came 8 ms after the decision.
+fn eviction_grace_ms(timeline: &Timeline) -> u64 {
+    let at_once = timeline.cluster.as_ref().is_some_and(|cluster| (1..22).contains(&cluster.minor));
+    if at_once { 0 } else { 2_000 }
 }
 
 /// How much a statement says about who asked. That a pod is deleted it is in any case; that its ReplicaSet was to have fewer

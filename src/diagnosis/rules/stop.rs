@@ -37,7 +37,9 @@ pub(in crate::diagnosis) fn decided(case: &Case<'_>) -> Option<Attribution> {
     let why = if evicted { evicted_for(case) } else { why_stopped(stop.fact.reason).to_owned() };
     let grace = stop.fact.grace_ms;
     let explanation = if killed {
-        let outlived = if evicted {
+        let outlived = if evicted && grace == 0 {
+            "was granted no time, and got SIGKILL".to_owned()
+        } else if evicted {
             // Old kubelets gave the pod's own grace period, newer ones a second (kubernetes#115819).
             "did not end when asked, and got SIGKILL".to_owned()
         } else {

@@ -29,7 +29,7 @@ pub(super) fn compare(judged: &Judged<'_>, notes: &mut Notes) {
     let fits = |slot: usize, end: usize| {
         let (expected, pod) = &wanted[slot];
         let end = &ends[end];
-        concerns(expected, pod, &end.container) && weigh(judged.memory, expected, end).satisfied()
+        concerns(expected, pod, &end.container) && weigh(judged, expected, end).satisfied()
     };
     // What must happen at least is served first; then what may happen besides.
     let mut taken: Vec<Option<usize>> = vec![None; ends.len()];
@@ -58,7 +58,7 @@ pub(super) fn compare(judged: &Judged<'_>, notes: &mut Notes) {
         };
         let perhaps = wanted.iter().enumerate().find_map(|(slot, (expected, pod))| {
             let concerned = room(slot) && concerns(expected, pod, &end.container);
-            let comparison = concerned.then(|| weigh(judged.memory, expected, end))?;
+            let comparison = concerned.then(|| weigh(judged, expected, end))?;
             comparison.differs.is_empty().then_some(comparison.unsure)
         });
         if let Some(unsure) = perhaps {
@@ -133,7 +133,7 @@ fn fall_short(
             .iter()
             .enumerate()
             .filter(|(_, end)| concerns(expected, pod, &end.container))
-            .map(|(place, end)| (place, weigh(judged.memory, expected, end)))
+            .map(|(place, end)| (place, weigh(judged, expected, end)))
             // The nearest: one that may still be it, then one with the fewest differences.
             .min_by_key(|(_, comparison)| comparison.differs.len());
         let Some((place, comparison)) = weighed else {
@@ -163,9 +163,9 @@ fn fall_short(
     }
 }
 
-fn weigh(memory: &MemorySummaries, expected: &ExpectedTermination, end: &Termination) -> Comparison {
+fn weigh(judged: &Judged<'_>, expected: &ExpectedTermination, end: &Termination) -> Comparison {
     let mut comparison = Comparison { differs: Vec::new(), unsure: Vec::new() };
-    cause(expected, end, &mut comparison);
+    cause(judged, expected, end, &mut comparison);
     if let Some(code) = expected.exit_code {
         match end.end.map(crate::evidence::End::exit_code) {
             Some(actual) if actual == code => {}
@@ -185,14 +185,24 @@ fn weigh(memory: &MemorySummaries, expected: &ExpectedTermination, end: &Termina
     if let Some(window) = expected.within {
         time(window, end, &mut comparison);
     }
-    memory_at_death(memory, expected, end, &mut comparison);
+    memory_at_death(judged.memory, expected, end, &mut comparison);
     comparison
 }
 
-fn cause(expected: &ExpectedTermination, end: &Termination, comparison: &mut Comparison) {
+fn cause(
+    judged: &Judged<'_>,
+    expected: &ExpectedTermination,
+    end: &Termination,
+    comparison: &mut Comparison,
+) {
     let Some(cause) = expected.cause else { return };
     let asked = describe_expected(expected);
     let Some(found) = &end.attribution else {
+        // What the kubelet makes up only the API tells.
+        if cause == Cause::Synthetic && !judged.runtime_watched() {
+            comparison.unsure.push(format!("{asked} was expected; the API did not watch to the end"));
+            return;
+        }
         comparison.differs.push(("cause", asked, "nothing killed it: ".to_owned() + &describe(end)));
         return;
     };

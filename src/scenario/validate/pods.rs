@@ -25,7 +25,7 @@ pub(super) struct Around<'a> {
 impl Around<'_> {
     /// Whether a container that states no limit has one nevertheless.
     fn bounds(&self) -> bool {
-        self.node.memory.is_some() || self.objects.iter().any(Object::limits_by_default)
+        self.node.is_used_up() || self.objects.iter().any(Object::limits_by_default)
     }
 }
 

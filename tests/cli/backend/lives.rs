@@ -317,3 +317,26 @@ fn sidecars_are_stopped_last_to_first_in_what_is_left_of_the_pods_grace_period()
         assert!((1_900..3_500).contains(&wait), "{app} {second} {first}");
     }
 }
+
+#[test]
+fn a_pod_that_an_action_creates_starts_when_it_is_created() {
+    if !is_root() {
+        return;
+    }
+    let pod = |name: &str, script: &str| {
+        let container = container(&format!("of-{name}"), script, "");
+        format!("{{name: {name}, spec: {{restartPolicy: Never, containers: [{container}]}}}}")
+    };
+    let pods = [pod("first", "sleep 0.4"), pod("later", "true")].join(", ");
+    let ends = "{container: first/of-first, exitCode: 0}, {container: later/of-later, exitCode: 0}";
+    let desk = Desk::with(
+        "s",
+        &format!(
+            "pods: [{pods}]\nactions: [{{on: {{ended: {{container: first/of-first}}}}, create: {{pod: later}}}}]\nobserve: {{for: 10s, until: {{allEnded: true}}}}\nexpect: {{terminations: [{ends}]}}"
+        ),
+    );
+    let ran = desk.run(&[]).exits(0);
+    let record = ran.record("s");
+    let (first, later) = (lives(&record, "of-first"), lives(&record, "of-later"));
+    assert!(later[0].1 >= first[1].1, "{first:?} {later:?}");
+}

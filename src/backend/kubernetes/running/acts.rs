@@ -131,7 +131,7 @@ impl RunningOnCluster {
     }
 
     /// Where the latest runs of these containers are on their nodes.
-    fn places(&self, selector: &ContainerSelector) -> Result<Vec<Place>, String> {
+    pub(super) fn places(&self, selector: &ContainerSelector) -> Result<Vec<Place>, String> {
         let node = self.node.as_ref().ok_or("the nodes' processes are not on this host")?;
         let finder = node.finder.lock().unwrap_or_else(PoisonError::into_inner);
         let mut places = Vec::new();

@@ -1,0 +1,56 @@
+//! What a node's container uses, as its own cgroup says.
+
+use super::Kind;
+use crate::backend::BackendError;
+
+/// Prints use and both kinds of page cache, for either cgroup version; v1's totals count what lies below (`memory.stat`).
+const READ: &str = "cd /sys/fs/cgroup; if [ -e memory.current ]; then cat memory.current; \
+    grep -E '^(in)?active_file ' memory.stat; else cd memory; cat memory.usage_in_bytes; \
+    grep -E '^total_(in)?active_file ' memory.stat; fi";
+
+/// Bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct NodeUse {
+    /// All that is charged.
+    pub(super) all: u64,
+    inactive_file: u64,
+}
+
+impl NodeUse {
+    /// What the kubelet calls the working set (`cadvisor handler.go:setMemoryStats`).
+    pub(super) fn working_set(self) -> u64 {
+        self.all.saturating_sub(self.inactive_file)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let all = lines.next()?.trim().parse().ok()?;
+        let inactive = lines.filter_map(|line| line.split_once(' '));
+        let mut inactive = inactive.filter(|(key, _)| key.trim_start_matches("total_") == "inactive_file");
+        Some(Self { all, inactive_file: inactive.next()?.1.trim().parse().ok()? })
+    }
+}
+
+impl Kind {
+    pub(super) async fn node_use(&self, node: &str) -> Result<NodeUse, BackendError> {
+        let text = self.engine(&["exec", node, "sh", "-c", READ]).await?;
+        NodeUse::parse(&text)
+            .ok_or_else(|| BackendError(format!("node {node} does not say what it uses: {text:?}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_working_set_is_all_but_the_inactive_page_cache_on_either_version() {
+        for text in [
+            "1000\ntotal_inactive_file 300\ntotal_active_file 200\n",
+            "1000\ninactive_file 300\nactive_file 200\n",
+        ] {
+            assert_eq!(NodeUse::parse(text).unwrap().working_set(), 700, "{text}");
+        }
+        assert_eq!(NodeUse::parse("cat: no such file"), None);
+    }
+}
