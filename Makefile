@@ -70,6 +70,8 @@ test-vm: build ## the cgroup v2 suite, in a throw-away VM
 
 e2e: build ## every shipped scenario in a kind cluster (../shared/cluster/up, or one that exit137 makes)
 	tests/e2e/kind
+	tests/e2e/agent
+	tests/e2e/agent
 
 faults: build ## API server killed, node paused, events flooded, 200 deaths at once, harness killed: on a kind cluster of its own
 	tests/e2e/faults
