@@ -53,6 +53,9 @@ pub enum Command {
     Image(Image),
     /// Find and remove what a killed run left behind, and nothing that belongs to a live one
     Gc(Gc),
+    /// Observe a node for every run on its cluster; a run starts it there
+    #[command(hide = true)]
+    Agent(Agent),
 }
 
 /// `exit137 run`.
@@ -147,6 +150,17 @@ pub struct Gc {
     /// On the cluster of this kube context too
     #[arg(long, value_name = "CONTEXT")]
     pub context: Option<String>,
+}
+
+/// `exit137 agent`.
+#[derive(Debug, Args)]
+pub struct Agent {
+    /// The node's name
+    #[arg(long, value_name = "NAME", env = "EXIT137_NODE")]
+    pub node: String,
+    /// The agent's own name, which no other on the node has
+    #[arg(long, value_name = "NAME", env = "EXIT137_AGENT")]
+    pub name: String,
 }
 
 /// `exit137 cluster`.

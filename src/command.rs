@@ -1,5 +1,6 @@
 //! The commands, each a table of contents.
 
+pub mod agent;
 pub mod check;
 pub mod cluster;
 pub mod doctor;

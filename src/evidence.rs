@@ -9,6 +9,7 @@ pub mod moment;
 pub mod observation;
 pub mod record;
 pub mod sample;
+pub mod stream;
 pub mod trace;
 
 pub use cluster::{ClusterFacts, Controller, Invented, NodeFacts, Noted, PodSeen, PodStopping};

@@ -31,6 +31,7 @@ fn run(cli: Cli) -> ExitStatus {
         Command::Cluster(args) => command::cluster::cluster(&args),
         Command::Image(args) => command::image::image(&args),
         Command::Gc(args) => command::gc::gc(&args),
+        Command::Agent(args) => command::agent::agent(&args),
     }
 }
 

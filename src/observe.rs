@@ -12,7 +12,7 @@ mod samples;
 pub mod trace;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -21,6 +21,8 @@ use crate::clock;
 use crate::evidence::{CgroupOwner, ContainerRef, Fact, Moment, Source, SourceState};
 use crate::recorder::Recorder;
 use hub::{Hub, Subscriber};
+use samples::Samples;
+pub use samples::{Relay, SampleFile};
 
 /// The host's observers. Dropping them stops them and removes what they made (the trace instance).
 #[derive(Debug)]
@@ -90,8 +92,17 @@ impl Observers {
 
     /// Begins to send what is seen to `recorder`: first which sources are present, absent and why, then calibrations.
     /// Memory samples go to the file at `samples`.
-    pub fn watch(self: &Arc<Self>, recorder: Recorder, samples: PathBuf) -> io::Result<Watch> {
-        let subscriber = Arc::new(Subscriber::new(recorder, samples)?);
+    pub fn watch(self: &Arc<Self>, recorder: Recorder, samples: &Path) -> io::Result<Watch> {
+        Ok(self.subscribe(recorder, Samples::into_file(samples)?))
+    }
+
+    /// The same for somebody who keeps the samples elsewhere.
+    pub fn relay(self: &Arc<Self>, recorder: Recorder, samples: Relay) -> Watch {
+        self.subscribe(recorder, Samples::to(samples))
+    }
+
+    fn subscribe(self: &Arc<Self>, recorder: Recorder, samples: Samples) -> Watch {
+        let subscriber = Arc::new(Subscriber::new(recorder, samples));
         self.hub.subscribe(&subscriber);
         let watch = Watch { observers: Arc::clone(self), subscriber };
         watch.state(Source::Kmsg, self.kmsg.as_ref().err());
@@ -104,7 +115,7 @@ impl Observers {
         if let Ok(kmsg) = &self.kmsg {
             kmsg.tell_clock(&watch.subscriber);
         }
-        Ok(watch)
+        watch
     }
 }
 
@@ -129,6 +140,23 @@ impl Watch {
     pub fn add_main_process(&self, pid: u32, container: &ContainerRef) {
         self.subscriber.learn(pid, container);
         self.subscriber.add_main(pid, container);
+    }
+
+    /// Says again how a cgroup's counters stand.
+    pub fn retell(&self, path: &str) {
+        self.observers.memcg.retell(path);
+    }
+
+    /// States everything that happened until now; answers the sources that did not answer. Blocks until that is done.
+    pub fn catch_up(&self) -> Vec<Source> {
+        let observers = &self.observers;
+        let kmsg = observers.kmsg.as_ref().is_ok_and(|kmsg| !kmsg.drain());
+        let trace = observers.trace.as_ref().is_ok_and(|trace| !trace.drain());
+        let memcg = !observers.memcg.drain();
+        let exits = matches!(&observers.exits, Some(Ok(exits)) if !exits.drain());
+        let silent =
+            [(Source::Kmsg, kmsg), (Source::Trace, trace), (Source::Memcg, memcg), (Source::Exits, exits)];
+        silent.into_iter().filter(|(_, silent)| *silent).map(|(source, _)| source).collect()
     }
 
     /// What this cgroup held when it was last looked at.

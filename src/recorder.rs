@@ -1,5 +1,6 @@
 //! Where observations go: into the record on disk first, then to whoever listens.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -20,13 +21,15 @@ pub struct Recorder {
     shared: Arc<Mutex<Shared>>,
 }
 
-#[derive(Debug)]
+/// Hears each observation in its order; answers whether it wants to hear more.
+type Listener = Box<dyn FnMut(Observation) -> bool + Send>;
+
 struct Shared {
     /// None where somebody else keeps the record and this only relays.
     file: Option<File>,
     emitter: Emitter,
     sequence: u64,
-    listener: Option<UnboundedSender<Observation>>,
+    listener: Option<Listener>,
     failed: Option<io::Error>,
 }
 
@@ -35,14 +38,16 @@ impl Recorder {
     pub fn create(path: &Path, boot_id: &str, listener: UnboundedSender<Observation>) -> io::Result<Self> {
         let file = File::options().append(true).create_new(true).open(path)?;
         let emitter = Emitter { epoch: format!("{}", clock::unix_ns()), boot_id: boot_id.to_owned() };
+        let listener: Listener = Box::new(move |observation| listener.send(observation).is_ok());
         let shared =
             Shared { file: Some(file), emitter, sequence: 0, listener: Some(listener), failed: None };
         Ok(Self { shared: Arc::new(Mutex::new(shared)) })
     }
 
-    /// Keeps nothing: whoever listens does.
-    pub fn relay(listener: UnboundedSender<Observation>) -> Self {
+    /// Keeps nothing: whoever listens does. It is called with the record's lock held and must not wait.
+    pub fn relay(listener: impl FnMut(Observation) -> bool + Send + 'static) -> Self {
         let emitter = Emitter { epoch: String::new(), boot_id: String::new() };
+        let listener: Listener = Box::new(listener);
         let shared = Shared { file: None, emitter, sequence: 0, listener: Some(listener), failed: None };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
@@ -55,11 +60,9 @@ impl Recorder {
         if let Err(error) = shared.write(&observation) {
             shared.failed.get_or_insert(error);
         }
-        if let Some(listener) = &shared.listener {
-            // A listener that has gone away has heard enough; the record goes on.
-            if listener.send(observation).is_err() {
-                shared.listener = None;
-            }
+        // A listener that has gone away has heard enough; the record goes on.
+        if shared.listener.as_mut().is_some_and(|listener| !listener(observation)) {
+            shared.listener = None;
         }
     }
 
@@ -71,6 +74,15 @@ impl Recorder {
     /// The first error in writing the record, once.
     pub fn take_error(&self) -> Option<io::Error> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).failed.take()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("file", &self.file)
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Pods on a cluster: kind, or any other by its kube context. `docs/adr/0004-the-cluster-backend.md` says who sees what.
 
+pub mod agent;
 mod artifacts;
 mod changes;
 mod client;
@@ -71,6 +72,8 @@ pub struct KubernetesBackend {
     /// The kind cluster that the run made for itself, whose nodes scenarios may change.
     kind: Option<(kind::Kind, String)>,
     observers: Result<Arc<Observers>, String>,
+    /// What watches them otherwise.
+    agents: Option<agent::Agents>,
     lease: lease::Held,
     _lock: RunLock,
 }
@@ -81,8 +84,9 @@ impl KubernetesBackend {
         let Access { context, kubeconfig, image, nodes, kind } = access;
         let client = Client::of_context(&context, kubeconfig.as_deref()).await?;
         let cluster = facts(&context, &client).await?;
-        rights::check(&context, &client).await?;
-        let collected = leftovers::collect(&client).await?;
+        rights::check(&context, &client, nodes.is_empty()).await?;
+        let mut collected = leftovers::collect(&client).await?;
+        collected.gone.extend(agent::collect(&client, Some(&image)).await?);
         for what in collected.gone {
             tracing::warn!("removed what a killed run left behind: {what}");
         }
@@ -99,14 +103,29 @@ impl KubernetesBackend {
         let lock = RunLock::take(&run, 0).map_err(|error| {
             BackendError::doing(format!("lock {}", local::lock::directory().join(&run).display()), error)
         })?;
-        let lease = lease::Held::take(&client, &run).await?;
+        let agents = nodes.is_empty().then(|| agent::name(&image));
+        let lease = lease::Held::take(&client, &run, agents.as_deref()).await?;
         let observers = if nodes.is_empty() {
             Err("the nodes are not on this host, or exit137 does not run as root".to_owned())
         } else {
             Observers::start_on_node(&run)
                 .map_err(|error| format!("the observers cannot be started: {error}"))
         };
-        Ok(Self { run, client, image, cluster, nodes, kind, observers, lease, _lock: lock })
+        let deployed = match agents {
+            Some(_) => agent::Agents::deploy(&client, &image, &run).await.map(Some),
+            None => Ok(None),
+        };
+        let agents = match deployed {
+            Ok(agents) => agents,
+            Err(error) => {
+                lease.give_up().await;
+                if let Err(left) = agent::collect(&client, None).await {
+                    tracing::warn!("left behind: {left}");
+                }
+                return Err(error);
+            }
+        };
+        Ok(Self { run, client, image, cluster, nodes, kind, observers, agents, lease, _lock: lock })
     }
 
     /// What a scenario asks for that this cluster does not serve.
@@ -124,7 +143,13 @@ impl Backend for KubernetesBackend {
     type Running = RunningOnCluster;
 
     fn host(&self) -> HostFacts {
-        local::host(Hierarchy::find().map_or(0, |hierarchy| hierarchy.version.number()))
+        let own = local::host(Hierarchy::find().map_or(0, |hierarchy| hierarchy.version.number()));
+        match self.agents.as_ref().map(agent::Agents::see) {
+            Some((cgroup_version, initial_pid_namespace)) => {
+                HostFacts { cgroup_version, initial_pid_namespace, ..own }
+            }
+            None => own,
+        }
     }
 
     fn lag_ms(&self) -> u64 {
@@ -153,8 +178,12 @@ impl Backend for KubernetesBackend {
     async fn tear_down(self) -> Vec<String> {
         // Their threads are joined and the trace instance is removed.
         drop(self.observers);
-        let left = leftovers::wait_until_gone(&self.client, &self.run, leftovers::NAMESPACES_GO).await;
+        let mut left = leftovers::wait_until_gone(&self.client, &self.run, leftovers::NAMESPACES_GO).await;
+        // First the lease: of two runs that end together, the later one to look sees nobody else and removes the agents.
         self.lease.give_up().await;
+        if let Some(agents) = self.agents {
+            left.extend(agents.give_up().await);
+        }
         left
     }
 }
@@ -231,7 +260,10 @@ fn root(error: &dyn std::error::Error) -> String {
 
 /// Removes what dead runs left on the cluster of a kube context.
 pub async fn collect(context: &str) -> Result<Collected, BackendError> {
-    leftovers::collect(&Client::of_context(context, None).await?).await
+    let client = Client::of_context(context, None).await?;
+    let mut collected = leftovers::collect(&client).await?;
+    collected.gone.extend(agent::collect(&client, None).await?);
+    Ok(collected)
 }
 
 #[cfg(test)]

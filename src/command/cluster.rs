@@ -2,6 +2,7 @@
 
 use super::{block_on, complain, fail, print};
 use crate::backend::BackendError;
+use crate::backend::kubernetes::agent;
 use crate::backend::kubernetes::image::Image;
 use crate::backend::kubernetes::kind::{Kind, Maker, NewCluster};
 use crate::backend::kubernetes::preflight;
@@ -27,6 +28,10 @@ async fn act(args: &cli::Cluster) -> Result<String, BackendError> {
         }
         ClusterAct::Up => {
             up(&kind, &args.kind).await?;
+            // Where its nodes cannot be watched from here, an agent in each is there before a run begins.
+            if kind.nodes_on_this_host(name).await?.is_empty() {
+                agent::leave(&context(name), Image::build()?.name()).await?;
+            }
             Ok(format!("{}\n", context(name)))
         }
         ClusterAct::Load => {

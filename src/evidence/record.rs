@@ -98,10 +98,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
             record.torn = true;
             break;
         };
-        let (sequence, observation) = decode_line(complete, index + 1)?;
-        record.missing += sequence.saturating_sub(expected);
-        expected = sequence + 1;
-        match observation {
+        let entry = decode_line(complete, index + 1)?;
+        record.missing += entry.sequence.saturating_sub(expected);
+        expected = entry.sequence + 1;
+        match entry.observation {
             Some(observation) => record.observations.push(observation),
             None => record.unknown += 1,
         }
@@ -109,7 +109,19 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     Ok(record)
 }
 
-fn decode_line(line: &[u8], number: usize) -> Result<(u64, Option<Observation>), RecordError> {
+/// One line of a record, read back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Who wrote it.
+    pub emitter: Emitter,
+    /// Its place among what that one wrote.
+    pub sequence: u64,
+    /// What it states; `None` for a kind of fact that this program does not know.
+    pub observation: Option<Observation>,
+}
+
+/// Reads the line with this number, without its newline.
+pub fn decode_line(line: &[u8], number: usize) -> Result<Entry, RecordError> {
     let damaged = |problem: String| RecordError::Damaged { line: number, problem };
     if line.len() > LONGEST_LINE {
         return Err(damaged(format!("{} bytes long, the longest is {LONGEST_LINE}", line.len())));
@@ -128,7 +140,8 @@ fn decode_line(line: &[u8], number: usize) -> Result<(u64, Option<Observation>),
         raw: envelope.raw,
         fact,
     });
-    Ok((envelope.seq, observation))
+    let emitter = Emitter { epoch: envelope.epoch, boot_id: envelope.boot };
+    Ok(Entry { emitter, sequence: envelope.seq, observation })
 }
 
 #[cfg(test)]

@@ -1,12 +1,10 @@
 //! Who is to hear what the host's observers see.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::samples::SampleFile;
+use super::samples::Samples;
 use crate::evidence::{ContainerRef, Fact, Moment, ProcessSeen, Source, SourceState};
 use crate::recorder::Recorder;
 
@@ -23,8 +21,7 @@ pub(super) struct Subscriber {
     processes: Mutex<HashMap<u32, ContainerRef>>,
     /// The main processes whose ends are awaited.
     mains: Mutex<HashMap<u32, ContainerRef>>,
-    samples: Mutex<SampleFile>,
-    samples_path: PathBuf,
+    samples: Mutex<Samples>,
 }
 
 impl Hub {
@@ -56,15 +53,8 @@ impl Hub {
 }
 
 impl Subscriber {
-    pub(super) fn new(recorder: Recorder, samples: PathBuf) -> io::Result<Self> {
-        let file = SampleFile::new(File::options().append(true).create_new(true).open(&samples)?)?;
-        Ok(Self {
-            recorder,
-            processes: Mutex::default(),
-            mains: Mutex::default(),
-            samples: Mutex::new(file),
-            samples_path: samples,
-        })
+    pub(super) fn new(recorder: Recorder, samples: Samples) -> Self {
+        Self { recorder, processes: Mutex::default(), mains: Mutex::default(), samples: Mutex::new(samples) }
     }
 
     /// This process is a container's; answers whether that is news.
@@ -101,12 +91,12 @@ impl Subscriber {
         }
     }
 
-    pub(super) fn samples(&self) -> std::sync::MutexGuard<'_, SampleFile> {
+    pub(super) fn samples(&self) -> std::sync::MutexGuard<'_, Samples> {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn close_samples(&self) {
-        if let Err(error) = self.samples().finish(&self.samples_path) {
+        if let Err(error) = self.samples().finish() {
             tracing::warn!(%error, "the memory samples could not be written");
         }
     }

@@ -100,6 +100,13 @@ impl MemoryCgroups {
         }
     }
 
+    pub(super) fn retell(&self, path: &str) {
+        let table = self.shared.lock();
+        if let Some(watched) = table.by_path.get(path).and_then(|id| table.watched.get(id)) {
+            watched.retell();
+        }
+    }
+
     pub(super) fn latest_usage(&self, path: &str) -> Option<u64> {
         let table = self.shared.lock();
         table.watched.get(table.by_path.get(path)?).map(Watched::usage)
@@ -159,6 +166,7 @@ impl Shared {
     fn run(&self, drain: &Drain) -> io::Result<()> {
         let mut events = Vec::with_capacity(64);
         let (mut tick, mut next) = (0_u64, clock::boot_ns());
+        let mut answered = 0;
         loop {
             let now = clock::boot_ns();
             let wait = next.saturating_sub(now);
@@ -191,6 +199,14 @@ impl Shared {
                     epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&AT_ONCE))?;
                     table.notified(&events);
                 }
+            }
+            // Whoever asks wants to know of all that happened before, whether a round was due or not.
+            if asked > answered {
+                let now = clock::boot_ns();
+                for watched in table.watched.values_mut() {
+                    watched.read(now, Round { processes: true, breakdown: false });
+                }
+                answered = asked;
             }
             drop(table);
             drain.done(asked);

@@ -1,9 +1,10 @@
-//! The samples' file: CSV, at full resolution around kills and thinned elsewhere.
+//! The samples: at full resolution around kills and thinned elsewhere, into a file or on to whoever keeps them.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::artifacts::write_whole;
 use crate::evidence::{Sample, sample};
@@ -15,10 +16,25 @@ const THINNED: u64 = 100_000_000;
 /// So long after a kill everything is written.
 const AFTERMATH: u64 = 500_000_000;
 
-/// Where a scenario's samples go.
+/// A scenario's samples: CSV.
 #[derive(Debug)]
-pub(super) struct SampleFile {
+pub struct SampleFile {
     out: BufWriter<File>,
+    path: PathBuf,
+}
+
+/// Who takes samples that somebody else keeps.
+pub type Relay = Box<dyn FnMut(&Sample) + Send>;
+
+enum Out {
+    File(SampleFile),
+    Relay(Relay),
+}
+
+/// Which readings are worth keeping, and where they go.
+#[derive(Debug)]
+pub(super) struct Samples {
+    out: Out,
     cgroups: HashMap<String, Recent>,
 }
 
@@ -31,10 +47,65 @@ struct Recent {
 }
 
 impl SampleFile {
-    pub(super) fn new(file: File) -> io::Result<Self> {
-        let mut out = BufWriter::new(file);
+    /// Begins a new file.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let mut out = BufWriter::new(File::options().append(true).create_new(true).open(path)?);
         writeln!(out, "{}", sample::HEADER)?;
-        Ok(Self { out, cgroups: HashMap::new() })
+        Ok(Self { out, path: path.to_owned() })
+    }
+
+    /// Writes a sample, in any order.
+    pub fn write(&mut self, sample: &Sample) -> io::Result<()> {
+        writeln!(self.out, "{}", sample::encode(sample))
+    }
+
+    /// Nothing more comes: brings the file into the order of time, which what a kill made worth writing had left. What an
+    /// agent's log told twice is told once.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.out.flush()?;
+        let text = fs::read_to_string(&self.path)?;
+        let mut samples: Vec<&str> = text.lines().skip(1).collect();
+        samples.sort_by_key(|line| (sample::decode(line).map(|sample| sample.at), *line));
+        samples.dedup();
+        write_whole(&self.path, &format!("{}\n{}\n", sample::HEADER, samples.join("\n")))
+    }
+}
+
+impl fmt::Debug for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File(_) => "File",
+            Self::Relay(_) => "Relay",
+        })
+    }
+}
+
+impl Out {
+    fn write(&mut self, sample: &Sample) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.write(sample),
+            Self::Relay(relay) => {
+                relay(sample);
+                Ok(())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.out.flush(),
+            Self::Relay(_) => Ok(()),
+        }
+    }
+}
+
+impl Samples {
+    pub(super) fn into_file(path: &Path) -> io::Result<Self> {
+        Ok(Self { out: Out::File(SampleFile::create(path)?), cgroups: HashMap::new() })
+    }
+
+    pub(super) fn to(relay: Relay) -> Self {
+        Self { out: Out::Relay(relay), cgroups: HashMap::new() }
     }
 
     /// Takes a reading; writes it now, later if a kill makes it matter, or never.
@@ -45,7 +116,7 @@ impl SampleFile {
         if recent.written_usage.is_none() || sample.breakdown.is_some() || (changed && due) {
             recent.written_at = sample.at;
             recent.written_usage = Some(sample.usage);
-            return writeln!(self.out, "{}", sample::encode(&sample));
+            return self.out.write(&sample);
         }
         if changed {
             if recent.kept.len() == KEPT {
@@ -61,7 +132,7 @@ impl SampleFile {
         let Some(recent) = self.cgroups.get_mut(cgroup) else { return Ok(()) };
         recent.everything_until = now + AFTERMATH;
         for sample in recent.kept.drain(..) {
-            writeln!(self.out, "{}", sample::encode(&sample))?;
+            self.out.write(&sample)?;
         }
         self.out.flush()
     }
@@ -73,12 +144,11 @@ impl SampleFile {
         Ok(())
     }
 
-    /// Nothing more comes at all: brings the file into the order of time, which what a kill made worth writing had left.
-    pub(super) fn finish(&mut self, path: &Path) -> io::Result<()> {
-        self.out.flush()?;
-        let text = fs::read_to_string(path)?;
-        let mut samples: Vec<&str> = text.lines().skip(1).collect();
-        samples.sort_by_key(|line| sample::decode(line).map(|sample| sample.at));
-        write_whole(path, &format!("{}\n{}\n", sample::HEADER, samples.join("\n")))
+    /// Nothing more comes at all.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        match &mut self.out {
+            Out::File(file) => file.finish(),
+            Out::Relay(_) => Ok(()),
+        }
     }
 }

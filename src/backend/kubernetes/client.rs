@@ -49,19 +49,33 @@ impl Client {
                 Err(error) => Err(error),
             },
         };
-        let mut config = config.map_err(|error| {
+        let config = config.map_err(|error| {
             BackendError(format!(
                 "cannot use the kube context {context:?}: {error}; `kubectl config get-contexts` lists those there are"
             ))
         })?;
+        Self::with(config, &format!("for context {context:?}"))
+    }
+
+    fn with(mut config: kube::Config, what: &str) -> Result<Self, BackendError> {
         config.connect_timeout = Some(EACH);
         let make = |config| {
             kube::Client::try_from(config)
-                .map_err(|error| BackendError::doing(format!("make a client for context {context:?}"), error))
+                .map_err(|error| BackendError::doing(format!("make a client {what}"), error))
         };
         let requests = make(config.clone())?;
         config.read_timeout = Some(SILENCE);
         Ok(Self { requests, watches: make(config)? })
+    }
+
+    /// The client of a pod, by its service account.
+    pub(super) fn in_cluster() -> Result<Self, BackendError> {
+        let config = kube::Config::incluster().map_err(|error| {
+            BackendError(format!(
+                "this is no pod on a cluster ({error}); an agent is started by `exit137 run`"
+            ))
+        })?;
+        Self::with(config, "of the cluster")
     }
 
     /// The API server's version.

@@ -11,12 +11,13 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::agent::AGENT;
 use super::api_error;
 use super::client::{Client, PATIENT, persist};
 use super::manifest::RUN;
 use crate::backend::BackendError;
 
-/// Where the leases lie.
+/// Where the leases lie, and the agents.
 pub(super) const NAMESPACE: &str = "exit137";
 /// How long one holds without being renewed.
 const HOLDS_SECONDS: i32 = 40;
@@ -37,24 +38,17 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Says that this run lives, before it makes anything else.
-    pub(super) async fn take(client: &Client, run: &str) -> Result<Self, BackendError> {
-        let namespaces: Api<Namespace> = client.all();
-        let own = Namespace {
-            metadata: ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() },
-            ..Namespace::default()
-        };
-        let (params, own) = (params(), Patch::Apply(&own));
-        let applied = persist(PATIENT, || namespaces.patch(NAMESPACE, &params, &own)).await;
-        applied.map_err(|error| api_error("make the namespace of the leases", &error))?;
-        persist(PATIENT, || renew(client, run))
+    /// Says that this run lives, before it makes anything else, and which agents it uses.
+    pub(super) async fn take(client: &Client, run: &str, agents: Option<&str>) -> Result<Self, BackendError> {
+        make_namespace(client).await?;
+        persist(PATIENT, || renew(client, run, agents))
             .await
             .map_err(|error| api_error("take the run's lease", &error))?;
-        let (theirs, name) = (client.clone(), run.to_owned());
+        let (theirs, name, agents) = (client.clone(), run.to_owned(), agents.map(str::to_owned));
         let renewal = tokio::spawn(async move {
             loop {
                 sleep(RENEWED_EVERY).await;
-                if let Err(error) = renew(&theirs, &name).await {
+                if let Err(error) = renew(&theirs, &name, agents.as_deref()).await {
                     tracing::warn!(%error, "the run's lease could not be renewed");
                 }
             }
@@ -78,14 +72,29 @@ impl Drop for Held {
     }
 }
 
-async fn renew(client: &Client, run: &str) -> kube::Result<()> {
-    let leases: Api<Lease> = client.namespaced(NAMESPACE);
-    let lease = Lease {
+/// Makes the namespace of what all runs share, in which agents may be privileged.
+pub(super) async fn make_namespace(client: &Client) -> Result<(), BackendError> {
+    let namespaces: Api<Namespace> = client.all();
+    let privileged = ("pod-security.kubernetes.io/enforce".to_owned(), "privileged".to_owned());
+    let own = Namespace {
         metadata: ObjectMeta {
-            name: Some(run.to_owned()),
-            labels: Some(BTreeMap::from([(RUN.to_owned(), run.to_owned())])),
+            name: Some(NAMESPACE.to_owned()),
+            labels: Some([privileged].into()),
             ..ObjectMeta::default()
         },
+        ..Namespace::default()
+    };
+    let (params, own) = (params(), Patch::Apply(&own));
+    let applied = persist(PATIENT, || namespaces.patch(NAMESPACE, &params, &own)).await;
+    applied.map(drop).map_err(|error| api_error(&format!("make the namespace {NAMESPACE}"), &error))
+}
+
+async fn renew(client: &Client, run: &str, agents: Option<&str>) -> kube::Result<()> {
+    let leases: Api<Lease> = client.namespaced(NAMESPACE);
+    let mut labels = BTreeMap::from([(RUN.to_owned(), run.to_owned())]);
+    labels.extend(agents.map(|agents| (AGENT.to_owned(), agents.to_owned())));
+    let lease = Lease {
+        metadata: ObjectMeta { name: Some(run.to_owned()), labels: Some(labels), ..ObjectMeta::default() },
         spec: Some(LeaseSpec {
             holder_identity: Some(run.to_owned()),
             lease_duration_seconds: Some(HOLDS_SECONDS),
@@ -156,6 +165,15 @@ pub(super) async fn remove(client: &Client, run: &str) -> kube::Result<()> {
     let leases: Api<Lease> = client.namespaced(NAMESPACE);
     let params = DeleteParams::default();
     persist(PATIENT, || leases.delete(run, &params)).await.map(drop)
+}
+
+/// Whether a run lives that uses these agents.
+pub(super) async fn any_uses(client: &Client, agents: &str) -> Result<bool, BackendError> {
+    let leases: Api<Lease> = client.namespaced(NAMESPACE);
+    let of_them = ListParams::default().labels(&format!("{AGENT}={agents}"));
+    let leases = persist(PATIENT, || leases.list(&of_them)).await;
+    let leases = leases.map_err(|error| api_error("list the runs' leases", &error))?;
+    Ok(leases.items.iter().filter_map(|lease| lease.spec.as_ref()).any(|lease| over_for(lease) <= 0))
 }
 
 /// For how many seconds a lease has run out.

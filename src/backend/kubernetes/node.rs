@@ -1,4 +1,5 @@
-//! A kind node on this very host: its pods' cgroups are here, and its processes too.
+//! A node whose pods' cgroups can be seen from here, and their processes: a kind node on this very host, or the one that an agent
+//! runs on.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::backend::local::cgroup::{Cgroup, Version};
+use crate::backend::local::in_initial_pid_namespace;
 use crate::clock;
 use crate::evidence::{CgroupMade, CgroupOwner, ContainerRef, ContainerStarted, Fact, Moment, Source};
 use crate::observe::{Watch, WatchedCgroup};
@@ -15,13 +17,15 @@ use crate::recorder::Recorder;
 
 /// How often the pods' cgroups are looked through. A container that dies at once lives some 20 ms for the runtime's sake.
 const LOOK: Duration = Duration::from_millis(4);
+/// The same where no pod matters: a new one's first container is not there before its sandbox is.
+const LOOK_FOR_PODS: Duration = Duration::from_millis(40);
 
-/// A node whose cgroups are on this host.
+/// A node whose cgroups can be seen.
 #[derive(Clone, Debug)]
 pub struct LocalNode {
     /// Its name.
     pub name: String,
-    /// Its own cgroup as the kernel prints it: `/docker/<id>`.
+    /// Its own cgroup, below the mount: `/docker/<id>`.
     pub cgroup: String,
     /// Where the memory hierarchy is mounted.
     pub mount: PathBuf,
@@ -47,6 +51,10 @@ pub(super) struct Finder {
 struct Shared {
     /// Each node, with a cgroup that holds all its pods.
     nodes: Vec<(LocalNode, PathBuf)>,
+    /// What the kernel prints before a path below the mount.
+    above: String,
+    /// Whether PIDs are those that the kernel names.
+    pids_mean_something: bool,
     recorder: Recorder,
     watch: Watch,
     state: Mutex<State>,
@@ -57,6 +65,10 @@ struct State {
     stop: bool,
     /// The pods that matter, by UID.
     pods: Vec<String>,
+    /// Those of them that the API server no longer has.
+    leaving: Vec<String>,
+    /// What has been said of the levels above them.
+    levels: Vec<CgroupMade>,
     /// What is watched, by directory.
     watched: HashMap<PathBuf, String>,
     /// By the runtime's ID.
@@ -65,9 +77,21 @@ struct State {
 
 impl Finder {
     pub(super) fn start(nodes: Vec<LocalNode>, recorder: Recorder, watch: Watch) -> std::io::Result<Self> {
+        Self::start_below(String::new(), nodes, recorder, watch)
+    }
+
+    /// The same where the kernel prints `above` before the paths that are seen.
+    pub(super) fn start_below(
+        above: String,
+        nodes: Vec<LocalNode>,
+        recorder: Recorder,
+        watch: Watch,
+    ) -> std::io::Result<Self> {
         let with_pods = |node: LocalNode| kubepods(&node).into_iter().map(move |pods| (node.clone(), pods));
         let nodes = nodes.into_iter().flat_map(with_pods).collect();
-        let shared = Arc::new(Shared { nodes, recorder, watch, state: Mutex::default() });
+        let pids_mean_something = in_initial_pid_namespace();
+        let state = Mutex::default();
+        let shared = Arc::new(Shared { nodes, above, pids_mean_something, recorder, watch, state });
         for (node, pods) in &shared.nodes {
             shared.watch_levels(node, pods);
         }
@@ -81,6 +105,26 @@ impl Finder {
         let mut state = self.shared.lock();
         if !state.pods.iter().any(|known| known == uid) {
             state.pods.push(uid.to_owned());
+        }
+    }
+
+    /// This pod is gone, or is about to: it matters for as long as there is a cgroup of it.
+    pub(super) fn remove_pod(&self, uid: &str) {
+        self.shared.lock().leaving.push(uid.to_owned());
+    }
+
+    /// How many cgroups of pods there are whose levels can be watched: without, this is no node that runs pods.
+    pub(super) fn has_pods(&self) -> bool {
+        !self.shared.nodes.is_empty()
+    }
+
+    /// Says again what is said once only, for somebody who begins to listen: the levels above the pods.
+    pub(super) fn retell(&self) {
+        let levels = self.shared.lock().levels.clone();
+        for made in levels {
+            let path = made.path.clone();
+            self.shared.recorder.now(Source::Harness, Fact::Cgroup(made));
+            self.shared.watch.retell(&path);
         }
     }
 
@@ -132,8 +176,9 @@ impl Shared {
             }
             self.look_for_main_processes(Moment::between(looked, now));
             self.let_go();
+            self.let_pods_go();
             looked = now;
-            std::thread::sleep(LOOK);
+            std::thread::sleep(if pods.is_empty() { LOOK_FOR_PODS } else { LOOK });
         }
     }
 
@@ -173,7 +218,7 @@ impl Shared {
 
     /// Watches a cgroup and says whose it is; `None` if it has gone meanwhile.
     fn add(&self, node: &LocalNode, directory: &Path, owner: CgroupOwner) -> Option<String> {
-        let path = format!("/{}", directory.strip_prefix(&node.mount).ok()?.display());
+        let path = format!("{}/{}", self.above, directory.strip_prefix(&node.mount).ok()?.display());
         let watched =
             WatchedCgroup { directory: directory.to_owned(), path: path.clone(), owner: owner.clone() };
         self.watch.add_cgroup(watched).ok()?;
@@ -185,6 +230,9 @@ impl Shared {
             limit: cgroup.limit(),
             oom_group: group.map(|text| text.trim() == "1"),
         };
+        if matches!(made.owner, CgroupOwner::Node | CgroupOwner::Qos { .. }) {
+            self.lock().levels.push(made.clone());
+        }
         self.recorder.now(Source::Harness, Fact::Cgroup(made));
         self.lock().watched.insert(directory.to_owned(), path.clone());
         Some(path)
@@ -202,12 +250,14 @@ impl Shared {
             let Some(pid) = processes.into_iter().find(|pid| is_main(*pid)) else { continue };
             let pod = self.pod_of(&place);
             let container = ContainerRef { pod, container: id.clone(), instance: 0 };
-            self.watch.add_main_process(pid, &container);
+            if self.pids_mean_something {
+                self.watch.add_main_process(pid, &container);
+            }
             let oom_score_adj = fs::read_to_string(format!("/proc/{pid}/oom_score_adj"));
             let started = ContainerStarted {
                 container,
                 id: Some(id.clone()),
-                pid: Some(pid),
+                pid: Some(pid).filter(|_| self.pids_mean_something),
                 runtime_pid: None,
                 request: None,
                 limit: None,
@@ -227,11 +277,7 @@ impl Shared {
 
     fn pod_of(&self, place: &Place) -> String {
         let state = self.lock();
-        let inside = |uid: &&String| {
-            let path = &place.cgroup.path;
-            path.contains(uid.as_str()) || path.contains(&uid.replace('-', "_"))
-        };
-        state.pods.iter().find(inside).cloned().unwrap_or_default()
+        state.pods.iter().find(|uid| lies_in_pod(&place.cgroup.path, uid)).cloned().unwrap_or_default()
     }
 
     /// Lets go of cgroups that are no more.
@@ -243,7 +289,21 @@ impl Shared {
         };
         for (directory, path) in gone {
             self.watch.remove_cgroup(&path);
-            self.lock().watched.remove(&directory);
+            let mut state = self.lock();
+            state.watched.remove(&directory);
+            state.places.retain(|_, place| place.cgroup.directory != directory || place.main_pid.is_some());
+        }
+    }
+
+    /// Forgets pods that are gone with all their cgroups.
+    fn let_pods_go(&self) {
+        let mut state = self.lock();
+        let there = |uid: &String| self.nodes.iter().any(|(_, pods)| !pod_directories(pods, uid).is_empty());
+        let (still, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut state.leaving).into_iter().partition(there);
+        state.leaving = still;
+        for uid in gone {
+            state.pods.retain(|pod| *pod != uid);
+            state.places.retain(|_, place| !lies_in_pod(&place.cgroup.path, &uid));
         }
     }
 }
@@ -262,6 +322,10 @@ pub(super) fn kubepods(node: &LocalNode) -> Vec<PathBuf> {
 fn slice_below(parent: &Path, child: &str) -> PathBuf {
     let name = parent.file_name().unwrap_or_default().to_string_lossy().into_owned();
     parent.join(format!("{}-{child}.slice", name.trim_end_matches(".slice")))
+}
+
+fn lies_in_pod(path: &str, uid: &str) -> bool {
+    path.contains(uid) || path.contains(&uid.replace('-', "_"))
 }
 
 /// Where a pod's cgroup may be (kubelet `cm/pod_container_manager_linux.go:GetPodContainerName`).

@@ -44,6 +44,14 @@ const NEEDS: [Need; 7] = [
     need("", "nodes", None, &["watch"], Some("the nodes' conditions are not kept")),
 ];
 
+/// What putting agents on the nodes takes beside. Nobody may give a right that he has not: pods are watched in all namespaces.
+const NEEDS_FOR_AGENTS: [Need; 4] = [
+    need("apps", "daemonsets", Some(lease::NAMESPACE), &["list", "get", "create", "patch", "delete"], None),
+    need("", "serviceaccounts", Some(lease::NAMESPACE), &["create", "patch", "delete"], None),
+    need("rbac.authorization.k8s.io", "clusterroles", None, &["create", "patch", "delete"], None),
+    need("rbac.authorization.k8s.io", "clusterrolebindings", None, &["create", "patch", "delete"], None),
+];
+
 const fn need(
     group: &'static str,
     resource: &'static str,
@@ -55,8 +63,10 @@ const fn need(
 }
 
 /// Asks the API server whether all of it is allowed. What is needed and is not is an error, what only helps a warning.
-pub(super) async fn check(context: &str, client: &Client) -> Result<(), BackendError> {
-    let asked = NEEDS.iter().flat_map(|need| need.verbs.iter().map(move |verb| (need, *verb)));
+pub(super) async fn check(context: &str, client: &Client, agents: bool) -> Result<(), BackendError> {
+    let for_agents = if agents { &NEEDS_FOR_AGENTS[..] } else { &[] };
+    let asked =
+        NEEDS.iter().chain(for_agents).flat_map(|need| need.verbs.iter().map(move |verb| (need, *verb)));
     let answers =
         join_all(asked.map(|(need, verb)| async move { (need, verb, allowed(client, need, verb).await) }));
     let mut missing = Vec::new();
@@ -109,7 +119,7 @@ mod tests {
     #[test]
     fn the_readme_names_every_right_that_is_asked_for() {
         let readme = include_str!("../../../README.md");
-        for need in &NEEDS {
+        for need in NEEDS.iter().chain(&NEEDS_FOR_AGENTS) {
             let rows = readme.lines().filter(|line| line.starts_with(&format!("| {} ", need.resource)));
             let rows = rows.collect::<Vec<_>>().join("\n");
             for verb in need.verbs {

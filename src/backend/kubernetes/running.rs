@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::agent;
 use super::artifacts::Artifacts;
 use super::changes::NodeChanges;
 use super::client::{Client, PATIENT, persist};
@@ -24,7 +25,7 @@ use super::told::{Begun, Told};
 use super::watch::{self, Contact};
 use super::{KubernetesBackend, api_error, changes, objects, scheduling};
 use crate::backend::local::oom_score_adj;
-use crate::backend::{BackendError, Running};
+use crate::backend::{Backend as _, BackendError, Running};
 use crate::clock;
 use crate::evidence::{ActionDone, Fact, Observation, Source, SourceState};
 use crate::observe::Watch;
@@ -67,6 +68,7 @@ pub struct RunningOnCluster {
     recorder: Recorder,
     told: Arc<Told>,
     node: Option<Arc<OnNode>>,
+    agents: Option<Arc<agent::Trial>>,
     changes: NodeChanges,
     watches: Mutex<JoinSet<()>>,
     contact: Arc<Contact>,
@@ -113,12 +115,14 @@ impl RunningOnCluster {
         let node = match (&backend.observers, backend.nodes.is_empty()) {
             (Ok(observers), false) => {
                 let (sender, relayed) = mpsc::unbounded_channel();
-                let relay = Recorder::relay(sender);
-                let watch = observers.watch(relay.clone(), folder.join("samples.csv")).map_err(observing)?;
+                let relay = Recorder::relay(move |observation| sender.send(observation).is_ok());
+                let watch = observers.watch(relay.clone(), &folder.join("samples.csv")).map_err(observing)?;
                 let finder = Finder::start(backend.nodes.clone(), relay, watch.clone()).map_err(observing)?;
                 let relayed = tokio::sync::Mutex::new(relayed);
                 Some(Arc::new(OnNode { finder: Mutex::new(finder), watch, relayed }))
             }
+            // The agents state theirs.
+            _ if backend.agents.is_some() => None,
             (observers, _) => {
                 let why = observers.as_ref().err().map_or("its nodes are not on this host", String::as_str);
                 for of in [Source::Kmsg, Source::Trace, Source::Memcg, Source::Exits] {
@@ -132,14 +136,21 @@ impl RunningOnCluster {
         let namespace = format!("exit137-{}-{trial}", backend.run);
         // A namespace is a DNS label.
         let namespace = namespace.chars().take(63).collect::<String>().trim_end_matches('-').to_owned();
+        let told = Arc::new(Told::new(recorder.clone(), &scenario.pods));
+        let boot_id = backend.host().boot_id;
+        let begin = |agents: &agent::Agents| {
+            agents.begin(&namespace, Arc::clone(&told), recorder.clone(), folder, &boot_id)
+        };
+        let agents = backend.agents.as_ref().map(begin).transpose().map_err(observing)?.map(Arc::new);
         let logs = Logs::new(backend.client.namespaced(&namespace), folder).map_err(observing)?;
         Ok(Self {
             client: backend.client.clone(),
             place: Place { namespace, run: backend.run.clone(), image: backend.image.clone() },
             scenario: scenario.clone(),
-            told: Arc::new(Told::new(recorder.clone(), &scenario.pods)),
+            told,
             recorder,
             node,
+            agents,
             changes: NodeChanges::new(backend),
             watches: Mutex::default(),
             contact: Arc::default(),
@@ -214,6 +225,9 @@ impl RunningOnCluster {
 
     fn begin_watches(&self) {
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agents) = self.agents.clone() {
+            watches.spawn(async move { agents.hear().await });
+        }
         let namespace = &self.place.namespace;
         let follower = || (self.recorder.clone(), Arc::clone(&self.contact));
         let (recorder, contact) = follower();
@@ -240,7 +254,12 @@ impl RunningOnCluster {
     fn each_pod(&self) -> impl FnMut(&KubernetesPod, Option<String>, bool) + Send + use<> {
         let (node, logs) = (self.node.clone(), Arc::clone(&self.logs));
         let (artifacts, told) = (Arc::clone(&self.artifacts), Arc::clone(&self.told));
+        let agents = self.agents.clone();
         move |pod, new, gone| {
+            let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            if let (Some(agents), Some(node_name)) = (&agents, node_name) {
+                agents.pod_is_on(pod.metadata.uid.as_deref().unwrap_or_default(), node_name);
+            }
             if let (Some(uid), Some(node)) = (new, &node) {
                 node.finder.lock().unwrap_or_else(PoisonError::into_inner).add_pod(&uid);
             }
@@ -344,7 +363,8 @@ impl RunningOnCluster {
         };
         let until = Instant::now() + api_lag;
         // Where nobody watches the nodes, there is no telling what is still to come.
-        while Instant::now() < until && (self.node.is_none() || self.told.waits_for_names()) {
+        let nobody = self.node.is_none() && self.agents.is_none();
+        while Instant::now() < until && (nobody || self.told.waits_for_names()) {
             sleep(Duration::from_millis(50)).await;
         }
         // A kubelet under load sends its events late (`eventRecordQPS`).
@@ -459,6 +479,9 @@ impl Running for RunningOnCluster {
                 self.told.node(observation);
             }
         }
+        if let Some(agents) = &self.agents {
+            agents.finish().await;
+        }
         self.told.finish();
         for of in OF_THE_API {
             self.recorder.now(of, Fact::Source(SourceState::Complete { of }));
@@ -467,14 +490,18 @@ impl Running for RunningOnCluster {
     }
 
     fn latest_usage(&self, cgroup: &str) -> Option<u64> {
-        self.node.as_ref()?.watch.latest_usage(cgroup)
+        match (&self.node, &self.agents) {
+            (Some(node), _) => node.watch.latest_usage(cgroup),
+            (None, agents) => agents.as_ref()?.latest_usage(cgroup),
+        }
     }
 
     fn on_usage(&self, cgroup: &str, bytes: u64) -> oneshot::Receiver<()> {
-        match &self.node {
-            Some(node) => node.watch.on_usage(cgroup, bytes),
+        match (&self.node, &self.agents) {
+            (Some(node), _) => node.watch.on_usage(cgroup, bytes),
+            (None, Some(agents)) => agents.on_usage(cgroup, bytes),
             // Nobody will ever answer.
-            None => oneshot::channel().1,
+            (None, None) => oneshot::channel().1,
         }
     }
 }

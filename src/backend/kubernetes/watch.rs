@@ -23,7 +23,7 @@ use crate::evidence::{Fact, Moment, Noted, Source, SourceState};
 use crate::recorder::Recorder;
 
 /// The server ends a watch after so many seconds and it is begun again where it was: so a dead connection is noticed soon.
-const TURN: u32 = 20;
+pub(super) const TURN: u32 = 20;
 
 /// So many objects are listed at a time, which bounds what a list of many pods takes in memory.
 const PAGE: u32 = 100;
@@ -233,7 +233,7 @@ fn strip<K: Resource>(object: &mut K) {
 }
 
 /// A server that restarts is back within a minute, and each second without it is one without news.
-struct Steady;
+pub(super) struct Steady;
 
 impl Iterator for Steady {
     type Item = Duration;

@@ -68,7 +68,7 @@ impl RunningScenario {
         }
         let observing = |error| BackendError::doing(format!("observe into {}", folder.display()), error);
         let watch =
-            backend.observers.watch(recorder.clone(), folder.join("samples.csv")).map_err(observing)?;
+            backend.observers.watch(recorder.clone(), &folder.join("samples.csv")).map_err(observing)?;
         let logs = folder.join("logs");
         fs::create_dir(&logs).map_err(observing)?;
         let doing = |error| BackendError::doing(format!("make the cgroup of {trial}"), error);

@@ -212,7 +212,10 @@ pub(super) fn lack(scenario: &Scenario, on: cli::Backend) -> Option<String> {
         }
         Requirement::Cluster | Requirement::Root => None,
     });
-    required.or_else(|| of_the_node(scenario, on)).or_else(|| not_there_yet(scenario))
+    required
+        .or_else(|| of_the_node(scenario, on))
+        .or_else(|| not_there_yet(scenario))
+        .or_else(|| no_hand(scenario, on))
 }
 
 /// What a scenario asks of its node and that cannot be had.
@@ -230,8 +233,32 @@ fn of_the_node(scenario: &Scenario, on: cli::Backend) -> Option<String> {
         .then(|| "changes its node's cgroups: needs root on the host of the kind cluster".to_owned())
 }
 
+/// What is done to a node's processes and cgroups is done from its host. An agent only looks.
+fn no_hand(scenario: &Scenario, on: cli::Backend) -> Option<String> {
+    if on == cli::Backend::Kind && rustix::process::geteuid().is_root() {
+        return None;
+    }
+    scenario.actions.iter().find_map(|action| match &action.act {
+        Act::Delete { .. } | Act::Drain { .. } | Act::Rollout { .. } | Act::Create { .. } | Act::Resize { .. } => None,
+        Act::Kill { .. } | Act::SetLimit { .. } => Some(format!(
+            "cannot {} there: that takes root on the nodes' own host (--on kind, as root), and an agent only looks",
+            action.act
+        )),
+    })
+}
+
 /// What a scenario asks for that this version of Kubernetes does not know.
-pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts) -> Option<String> {
+pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts, cgroup_version: u8) -> Option<String> {
+    let of_cgroups = scenario.requires.iter().find_map(|requirement| match requirement {
+        Requirement::Cgroup(wanted) if *wanted != cgroup_version => {
+            Some(format!("needs cgroup v{wanted}; the nodes have v{cgroup_version}"))
+        }
+        Requirement::Cgroup(_)
+        | Requirement::DisposableHost
+        | Requirement::Program(_)
+        | Requirement::Cluster
+        | Requirement::Root => None,
+    });
     let needs = |minor: u32, what: &str| {
         (cluster.minor < minor)
             .then(|| format!("{what} needs Kubernetes 1.{minor}; the cluster runs {}", cluster.version))
@@ -249,7 +276,7 @@ pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts) -> Option<Str
             || pod.volumes.iter().any(sized).then(|| needs(22, "a memory volume's sizeLimit")).flatten();
         pod_level.or_else(sidecar).or_else(sized)
     });
-    resize.or(of_pods).or_else(|| kills_groups(scenario, cluster))
+    of_cgroups.or(resize).or(of_pods).or_else(|| kills_groups(scenario, cluster))
 }
 
 /// From 1.28 to 1.31 a kubelet on cgroup v2 cannot be told to kill single processes (kubernetes#117793, #126096).

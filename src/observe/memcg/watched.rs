@@ -181,6 +181,12 @@ impl Watched {
         }
     }
 
+    /// Says again how the counters stand, for somebody who has not heard it.
+    pub(super) fn retell(&self) {
+        let moment = Moment::exactly(self.read_at);
+        self.subscriber.recorder.record(Source::Memcg, moment, None, Fact::Counters(self.counters.clone()));
+    }
+
     fn read_counters(&mut self, now: u64, full: bool, last: bool) {
         let mut counters = self.counters.clone();
         counters.last = last;
@@ -229,7 +235,7 @@ impl Watched {
         self.subscriber.recorder.record(Source::Memcg, moment, None, Fact::Counters(counters));
     }
 
-    fn report(&self, write: impl FnOnce(&mut super::super::samples::SampleFile) -> io::Result<()>) {
+    fn report(&self, write: impl FnOnce(&mut super::super::samples::Samples) -> io::Result<()>) {
         if let Err(error) = write(&mut self.subscriber.samples()) {
             tracing::warn!(%error, "a memory sample could not be written");
         }
