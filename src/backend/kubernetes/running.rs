@@ -364,7 +364,8 @@ impl RunningOnCluster {
         let until = Instant::now() + api_lag;
         // Where nobody watches the nodes, there is no telling what is still to come.
         let nobody = self.node.is_none() && self.agents.is_none();
-        while Instant::now() < until && (nobody || self.told.waits_for_names()) {
+        while Instant::now() < until && (nobody || self.told.waits_for_names() || self.told.waits_for_ends())
+        {
             sleep(Duration::from_millis(50)).await;
         }
         // A kubelet under load sends its events late (`eventRecordQPS`).
