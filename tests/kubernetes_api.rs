@@ -223,27 +223,39 @@ fn event(name: &str, reason: &str, message: &str) -> Event {
     .unwrap()
 }
 
-#[test]
-fn failures_of_a_probe_whose_words_differ_each_time_add_up() {
+/// What is decided by two failures of a probe and the stop that follows, heard of in this order.
+fn decided(restart_policy: &str, events: &[(u64, &str, &str)]) -> Vec<StopReason> {
     let (wall, received) = (WallOffset { unix_minus_boot_ns: 0 }, Moment::exactly(u64::MAX / 2));
     let mut reader = PodReader::new("web");
     let pod: Pod = serde_json::from_value(serde_json::json!({
         "metadata": {"name": "web", "uid": "u"},
-        "spec": {"restartPolicy": "Never", "containers": [
+        "spec": {"restartPolicy": restart_policy, "containers": [
             {"name": "app", "livenessProbe": {"failureThreshold": 2, "exec": {"command": ["x"]}}}]},
     }))
     .unwrap();
     let _ = reader.object(&pod, received, &wall);
     let mut facts = Vec::new();
-    for (ns, reason, message) in [
-        (1_000_000_000_u64, "Unhealthy", "Liveness probe failed: one"),
-        (2_000_000_000, "Unhealthy", "Liveness probe failed: another"),
-        (2_500_000_000, "Killing", "Stopping container app"),
-    ] {
+    for (ns, reason, message) in events {
         let event = event(&format!("web.{ns:016x}"), reason, message);
         facts.extend(reader.event(&event, received, &wall).into_iter().map(|said| said.fact));
     }
-    assert_eq!(decisions(&facts), [StopReason::LivenessProbe], "{facts:?}");
+    decisions(&facts)
+}
+
+#[test]
+fn failures_of_a_probe_whose_words_differ_each_time_add_up_in_whatever_order_events_come() {
+    let one = (1_000_000_000_u64, "Unhealthy", "Liveness probe failed: one");
+    let another = (2_000_000_000, "Unhealthy", "Liveness probe failed: another");
+    let stop = (2_500_000_000, "Killing", "Stopping container app");
+    assert_eq!(decided("Never", &[one, another, stop]), [StopReason::LivenessProbe]);
+    for order in [[one, stop, another], [stop, one, another]] {
+        let told = decided("Never", &order);
+        assert!(told.contains(&StopReason::LivenessProbe), "{order:?}: {told:?}");
+    }
+    // A stop before the last failure was not for it, and one of a container that would be restarted says so itself.
+    let before = (1_500_000_000, "Killing", "Stopping container app");
+    assert_eq!(decided("Never", &[one, before, another]), [StopReason::WithPod]);
+    assert_eq!(decided("Always", &[one, stop, another]), [StopReason::WithPod]);
 }
 
 #[test]

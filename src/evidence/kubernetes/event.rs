@@ -8,6 +8,9 @@ use crate::evidence::{
     ContainerRef, Fact, Moment, Noted, ProbeFailed, ProbeKind, Source, StartFailed, StopReason, Stopping,
 };
 
+/// How the message of a `Killing` begins that does not say why.
+const STOPPING: &str = "Stopping container";
+
 pub(super) fn read(reader: &mut PodReader, event: &Event, received: Received<'_>) -> Vec<Statement> {
     let name = event.metadata.name.clone().unwrap_or_default();
     let count = event.count.or_else(|| event.series.as_ref()?.count).unwrap_or(1);
@@ -28,8 +31,13 @@ pub(super) fn read(reader: &mut PodReader, event: &Event, received: Received<'_>
     let container = event.involved_object.field_path.as_deref().and_then(container_of);
     match (reason, container) {
         ("Killing", Some(container)) => {
-            statements.push(state(killing(reader, container, message, at)));
-            reader.failures.retain(|(stopped, _), _| stopped != container);
+            let stop = killing(reader, container, message, at);
+            if stop.reason == StopReason::WithPod {
+                reader.stopped_with_pod.push((container.to_owned(), at));
+            } else {
+                reader.failures.retain(|(stopped, _), _| stopped != container);
+            }
+            statements.push(state(Fact::Stopping(stop)));
         }
         ("Unhealthy", Some(container)) => {
             let more = u32::try_from(count - before).unwrap_or(1);
@@ -38,6 +46,7 @@ pub(super) fn read(reader: &mut PodReader, event: &Event, received: Received<'_>
                 && failed.failures >= failed.threshold
             {
                 reader.given_up = Some((container.to_owned(), failed.probe, at));
+                statements.extend(stopped_for_it(reader, container, at));
             }
             statements.extend(failed.map(state));
         }
@@ -89,13 +98,13 @@ fn container_of(path: &str) -> Option<&str> {
 }
 
 /// The kubelet stops a container (`kuberuntime_container.go:killContainer`): its message says why, or nothing.
-fn killing(reader: &PodReader, name: &str, message: &str, at: Moment) -> Fact {
+fn killing(reader: &PodReader, name: &str, message: &str, at: Moment) -> Stopping {
     let found = container(reader, name);
     let probe = |probe: Option<&Probe>| {
         let own = probe.and_then(|probe| probe.termination_grace_period_seconds);
         own.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(reader.grace_seconds())
     };
-    let given_up = || reader.gave_up_on(name, at).filter(|_| message.starts_with("Stopping container"));
+    let given_up = || reader.gave_up_on(name, at).filter(|_| message.starts_with(STOPPING));
     let of_probe = if message.contains("failed liveness probe") {
         Some(ProbeKind::Liveness)
     } else if message.contains("failed startup probe") {
@@ -116,7 +125,20 @@ fn killing(reader: &PodReader, name: &str, message: &str, at: Moment) -> Fact {
     };
     // Never below two seconds (`minimumGracePeriodInSeconds`).
     let grace_ms = u64::from(grace.max(2)) * 1000;
-    Fact::Stopping(Stopping { container: run_at(reader, name, at), reason, grace_ms })
+    Stopping { container: run_at(reader, name, at), reason, grace_ms }
+}
+
+/// The stop that followed a probe's last failure, where the API told of it first: events of the same millisecond come in any
+/// order.
+fn stopped_for_it(reader: &PodReader, name: &str, failed: Moment) -> Option<Statement> {
+    let (_, at) = reader
+        .stopped_with_pod
+        .iter()
+        .find(|(container, at)| container == name && at.latest() >= failed.earliest())?;
+    let stop = killing(reader, name, STOPPING, *at);
+    let fact = Fact::Stopping(stop.clone());
+    let statement = Statement { source: Source::Kubelet, moment: *at, raw: Some(STOPPING.to_owned()), fact };
+    stop.reason.probe().map(|_| statement)
 }
 
 fn unhealthy(reader: &mut PodReader, name: &str, message: &str, more: u32, at: Moment) -> Option<Fact> {

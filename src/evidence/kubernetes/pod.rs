@@ -30,6 +30,8 @@ pub struct PodReader {
     pub(super) counts: BTreeMap<String, i32>,
     /// The container whose probe failed as often as it may, the probe, and when.
     pub(super) given_up: Option<(String, ProbeKind, Moment)>,
+    /// The containers that were stopped for no reason of their own, and when.
+    pub(super) stopped_with_pod: Vec<(String, Moment)>,
     deleted: bool,
     /// How often each container's probe has failed since it was last stopped. One whose words differ each time is an event of
     /// its own each time.
@@ -56,6 +58,7 @@ impl PodReader {
             said: HashSet::new(),
             counts: BTreeMap::new(),
             given_up: None,
+            stopped_with_pod: Vec::new(),
             deleted: false,
             failures: BTreeMap::new(),
             runs: BTreeMap::new(),
