@@ -12,7 +12,9 @@ pub mod sample;
 pub mod stream;
 pub mod trace;
 
-pub use cluster::{ClusterFacts, Controller, Invented, NodeFacts, Noted, PodSeen, PodStopping};
+pub use cluster::{
+    ClusterFacts, Controller, Invented, NodeFacts, Noted, PIDS_OF_A_MACHINE, PodSeen, PodStopping, machine_of,
+};
 pub use fact::{
     ActionDone, CgroupMade, CgroupOwner, ContainerEnded, ContainerRef, ContainerStarted, Counters, End,
     Ending, Fact, HostFacts, KernelKilled, LimitChanged, OomDomain, OomSummary, ProbeFailed, ProbeKind,

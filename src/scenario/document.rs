@@ -190,6 +190,7 @@ pub(super) struct Action {
     pub(super) kill: Option<Kill>,
     pub(super) set_limit: Option<SetLimit>,
     pub(super) resize: Option<Resize>,
+    pub(super) lose_container: Option<LoseContainer>,
 }
 
 /// A pod as a whole.
@@ -304,6 +305,15 @@ pub(super) struct Resize {
     pub(super) container: String,
     /// To how much.
     pub(super) memory: Bytes,
+}
+
+/// Has the kubelet lose a container: it is taken away from the node, the container ends by itself, is removed from the runtime and its
+/// pod deleted, and the kubelet comes back. Needs a kind cluster that the run makes for itself.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct LoseContainer {
+    /// Which: `pod/container`. It has to end within a minute.
+    pub(super) container: String,
 }
 
 /// One thing that can happen.

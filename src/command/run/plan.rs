@@ -32,7 +32,7 @@ pub(super) fn plan<'a>(scenarios: &[&'a Loaded], cgroup: u8, there: bool) -> Vec
     let mut groups: Vec<Group<'a>> = Vec::new();
     let (special, plain): (Vec<_>, Vec<_>) = scenarios.iter().copied().partition(|loaded| {
         let node = &loaded.scenario.node;
-        node.is_changed() || needs(node, cgroup) != Settings::default()
+        node.is_changed() || loaded.scenario.stops_a_kubelet() || needs(node, cgroup) != Settings::default()
     });
     // Those that need a kubelet of their own decide which clusters there are; who only changes the node for a while then
     // finds a place on one of them.
