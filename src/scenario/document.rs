@@ -307,8 +307,7 @@ pub(super) struct Resize {
     pub(super) memory: Bytes,
 }
 
-/// Has the kubelet lose a container: it is taken away from the node, the container ends by itself, is removed from the runtime and its
-/// pod deleted, and the kubelet comes back. Needs a kind cluster that the run makes for itself.
+/// Takes the kubelet away while a container ends, goes, and its pod is deleted; needs a kind cluster of the run's own.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct LoseContainer {
