@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 EXIT137 := $(TARGET)/release/exit137
 
-.PHONY: run build test lint workflows deny fuzz accuracy accuracy-kind record verified crash bench test-vm e2e faults install clean
+.PHONY: run build test lint workflows deny fuzz accuracy accuracy-kind record verified crash bench test-vm e2e faults bad-places install clean
 
 run: build ## build, then run every scenario that ships
 	$(EXIT137) run
@@ -72,6 +72,9 @@ e2e: build ## every shipped scenario in a kind cluster (../shared/cluster/up, or
 	tests/e2e/kind
 	tests/e2e/agent
 	tests/e2e/agent
+
+bad-places: build ## few rights, missing images, no room, quotas, a namespace that does not go: on the cluster that is there
+	tests/e2e/bad-places
 
 faults: build ## API server killed, node paused, events flooded, 200 deaths at once, harness killed: on a kind cluster of its own
 	tests/e2e/faults

@@ -14,6 +14,7 @@ mod rules;
 mod settle;
 mod sources;
 mod timeline;
+mod unseen;
 pub mod verdict;
 
 pub use findings::{

@@ -140,6 +140,7 @@ impl MemorySummaries {
             | Fact::Cluster(_)
             | Fact::Pod(_)
             | Fact::PodStopping(_)
+            | Fact::PodOver(_)
             | Fact::Noted(_) => {}
         }
     }
@@ -364,6 +365,7 @@ mod tests {
         let ended = |end, killed_at| Termination {
             container: app(),
             end: Some(end),
+            unseen: false,
             started_at: None,
             killed_at,
             ended_at: Some(Stamped { moment: Moment::exactly(20_000_000), source: Source::Runtime }),

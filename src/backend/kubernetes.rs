@@ -19,7 +19,9 @@ pub mod preflight;
 mod rights;
 mod running;
 mod scheduling;
+mod stirs;
 mod told;
+mod untold;
 mod watch;
 
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@ use super::counters::{Counter, Rise};
 use super::domain::touches;
 use super::kills::{Kill, Level, Owner, levels};
 use super::timeline::{MS, SECOND, Seen, Timeline};
+use super::unseen::{self, Gone};
 use super::{Attribution, Sender, Stamped};
 use crate::cause::{Cause, Confidence, Detail};
 use crate::evidence::{
@@ -30,6 +31,8 @@ pub(super) struct Case<'a> {
     pub(super) end: Option<End>,
     /// The end that the kubelet made up for it.
     pub(super) invention: Option<&'a Seen<ContainerEnded>>,
+    /// It is no more, and nobody told of its end.
+    pub(super) gone: Option<Gone>,
     pub(super) cpu_ms: Option<u64>,
     pub(super) ended_at: Moment,
     pub(super) end_evidence: u64,
@@ -77,14 +80,20 @@ impl<'a> Case<'a> {
         let failed = timeline.failures.get(container);
         let ended = timeline.ends.get(container);
         let invention = timeline.inventions.get(container);
+        let told = ended.is_some() || failed.is_some() || invention.is_some();
+        let gone = if told { None } else { unseen::sign(timeline, container) };
         let (mut end, mut ended_at, end_evidence) = match (ended, failed, invention) {
             (Some(ended), _, _) => (Some(ended.fact.end), ended.at, ended.sequence),
             (None, Some(failed), _) => (failed.fact.end, failed.at, failed.sequence),
             (None, None, Some(made_up)) => (None, since_start(start, made_up.at), made_up.sequence),
-            (None, None, None) => return None,
+            (None, None, None) => {
+                let gone = gone.as_ref()?;
+                (None, since_start(start, gone.at), gone.evidence)
+            }
         };
         let main_pid = timeline.main_pid(container);
         let (from, to) = timeline.lifetime(container);
+        let to = gone.map_or(to, |gone| to.min(gone.at.latest().saturating_add(MS)));
         let sigkill = timeline.signals.between(from, to).find(|seen| {
             Some(seen.fact.target_pid) == main_pid && seen.fact.signal == 9 && seen.fact.result == 0
         });
@@ -104,7 +113,8 @@ impl<'a> Case<'a> {
         let (child_kills, nameless_kills) =
             own.into_iter().filter(|kill| !is_main(kill)).partition(|kill| cannot_be_main(kill));
         let killed = sigkill.map(|seen| seen.at).or(main_kill.map(|kill| kill.at.moment));
-        if let Some(killed) = killed.filter(|_| ended.is_none() && failed.is_none()) {
+        // Of an end that nobody told, what else would have been told is not known either.
+        if let Some(killed) = killed.filter(|_| ended.is_none() && failed.is_none() && gone.is_none()) {
             // Nobody saw it end, and its main process got a SIGKILL: that is an end.
             (end, ended_at) = (Some(End::Signaled(9)), since(killed, ended_at));
         }
@@ -117,6 +127,7 @@ impl<'a> Case<'a> {
                 failed: failed.filter(|_| ended.is_none()),
                 end,
                 invention,
+                gone,
                 cpu_ms: ended.and_then(|ended| ended.fact.cpu_ms),
                 ended_at,
                 end_evidence,
@@ -146,6 +157,11 @@ impl<'a> Case<'a> {
     /// Whether that it ended is known from the kubelet's invention alone.
     pub(super) fn only_invented(&self) -> bool {
         self.invention.is_some() && self.end.is_none() && self.failed.is_none()
+    }
+
+    /// Whether all that is known of its end is that there was one.
+    pub(super) fn unseen(&self) -> bool {
+        self.gone.is_some()
     }
 
     /// Whether nobody but the API, in whole seconds, says when it ended.

@@ -27,7 +27,7 @@ struct Plateau {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct CounterLog {
     plateaus: BTreeMap<OomCounts, Plateau>,
-    last: Option<Moment>,
+    last: Option<(Moment, u64)>,
 }
 
 /// Which counter.
@@ -59,8 +59,10 @@ impl CounterLog {
             group_kills: counters.oom_group_kill,
         };
         if counters.last {
-            self.last =
-                Some(self.last.map_or(at, |known| if at.sort_order(known).is_lt() { at } else { known }));
+            let earlier = self.last.is_none_or(|(known, _)| at.sort_order(known).is_lt());
+            if earlier {
+                self.last = Some((at, sequence));
+            }
         }
         let new = Plateau {
             first: (at, sequence),
@@ -82,8 +84,8 @@ impl CounterLog {
         self.last.is_some() || self.plateaus.values().any(|plateau| plateau.last.0.latest() >= to)
     }
 
-    /// The reading after which the cgroup may be removed.
-    pub(super) fn last_reading(&self) -> Option<Moment> {
+    /// The reading after which the cgroup may be removed, or was found to have been.
+    pub(super) fn last_reading(&self) -> Option<(Moment, u64)> {
         self.last
     }
 

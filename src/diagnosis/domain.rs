@@ -121,7 +121,7 @@ fn notified_since(case: &Case<'_>, at: Moment, lookback: u64) -> (Vec<Domain>, V
             .notified
             .between(at.earliest().saturating_sub(lookback), at.latest() + 100 * MS)
             .filter(|seen| seen.fact == *path)
-            .filter(|seen| removed.is_none_or(|removed| seen.at.earliest() < removed.earliest()))
+            .filter(|seen| removed.is_none_or(|removed| seen.at.earliest() < removed.0.earliest()))
             .map(|seen| seen.sequence)
             .collect();
         if fired.is_empty() {

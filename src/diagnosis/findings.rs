@@ -30,8 +30,10 @@ pub struct Findings {
 pub struct Termination {
     /// Which one.
     pub container: ContainerRef,
-    /// How its main process ended; `None` where it never ran.
+    /// How its main process ended; `None` where it never ran, or where nobody saw it end.
     pub end: Option<End>,
+    /// Whether it is known to have ended and nobody saw how.
+    pub unseen: bool,
     /// When its main process began to run.
     pub started_at: Option<Stamped>,
     /// The SIGKILL, where there was one.

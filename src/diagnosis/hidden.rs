@@ -66,7 +66,7 @@ fn outlived(timeline: &Timeline, container: &ContainerRef, at: Moment) -> bool {
 /// Whether an end that nothing settles may have followed from this kill: it was the main process's, or was passed on.
 fn may_have_ended(case: &Case<'_>, kill: &Kill) -> bool {
     let code = matches!(case.end, Some(End::Code(_)));
-    (case.main_pid.is_none() || code) && case.shortly_before(kill.at.moment)
+    (case.main_pid.is_none() || code || case.unseen()) && case.shortly_before(kill.at.moment)
 }
 
 fn named(container: &ContainerRef, kill: &Kill) -> HiddenKill {

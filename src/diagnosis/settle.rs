@@ -52,6 +52,8 @@ pub(super) fn settle(timeline: &Timeline) -> Findings {
 fn torn_down_first(timeline: &Timeline, case: &Case<'_>, killed_at: Option<Stamped>) -> bool {
     let decisive = killed_at.map_or(case.ended_at, |killed| killed.moment);
     let decisive = match () {
+        // It was gone by then, and the tear-down had not been decided when it was last there.
+        () if case.unseen() => return false,
         // When a container that the kubelet lost had ended nobody knows; that it was lost was told then.
         () if case.only_invented() => decisive.latest(),
         // The second in which it ended had begun before; and pods are deleted only when the API has had its say.
@@ -89,6 +91,7 @@ fn termination(case: &Case<'_>, attribution: Option<Attribution>, killed_at: Opt
     Termination {
         container: case.container.clone(),
         end: case.end.or(case.invention.map(|made_up| made_up.fact.end)),
+        unseen: case.unseen(),
         started_at: case.start.map(super::timeline::Seen::stamped),
         killed_at,
         ended_at: Some(ended),

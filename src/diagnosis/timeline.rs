@@ -9,7 +9,7 @@ use super::sources::SourceLog;
 use super::{Missing, SourceHealth, Stamped};
 use crate::evidence::{
     ActionDone, CgroupMade, CgroupOwner, ClusterFacts, ContainerEnded, ContainerRef, ContainerStarted, Fact,
-    HostFacts, KernelKilled, LimitChanged, Moment, Observation, OomSummary, PodSeen, PodStopping,
+    HostFacts, KernelKilled, LimitChanged, Moment, Observation, OomSummary, PodOver, PodSeen, PodStopping,
     ProbeFailed, ProcessSeen, SignalSent, Source, StartFailed, StopReason, Stopping, VictimMarked,
 };
 
@@ -70,6 +70,7 @@ pub(super) struct Timeline {
     pub(super) cluster: Option<ClusterFacts>,
     pub(super) pods: Log<PodSeen>,
     pub(super) pod_stops: Log<PodStopping>,
+    pub(super) pods_over: Log<PodOver>,
     pub(super) sources: BTreeMap<Source, SourceLog>,
     pub(super) cgroups: BTreeMap<String, Seen<CgroupMade>>,
     pub(super) starts: BTreeMap<ContainerRef, Seen<ContainerStarted>>,
@@ -105,6 +106,7 @@ impl Timeline {
             Fact::Cluster(cluster) => self.cluster = Some(cluster.clone()),
             Fact::Pod(pod) => self.pods.insert(with(seen, pod)),
             Fact::PodStopping(stop) => self.pod_stops.insert(with(seen, stop)),
+            Fact::PodOver(over) => self.pods_over.insert(with(seen, over)),
             Fact::WallClock { .. } | Fact::KernelLogClock { .. } | Fact::Noted(_) | Fact::Finished(_) => {}
             Fact::Cgroup(made) => keep_first(&mut self.cgroups, made.path.clone(), with(seen, made)),
             Fact::Started(start) => {

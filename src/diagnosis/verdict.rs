@@ -133,7 +133,9 @@ fn survivors(judged: &Judged<'_>, notes: &mut Notes) {
             let what = format!("survival of {pod}/{}", selector.container);
             let is_it = |container: &ContainerRef| is(container, &pod, &selector.container);
             let ended = judged.findings.terminations.iter().find(|end| is_it(&end.container));
-            if let Some(end) = ended {
+            if let Some(end) = ended.filter(|end| end.unseen) {
+                notes.reasons.push(format!("{what}: {}", ends::unseen(end)));
+            } else if let Some(end) = ended {
                 notes.mismatch(what, "to run until the end", ends::describe(end), ends::evidence(end));
             } else if !judged.findings.survivors.iter().any(is_it) {
                 if judged.runtime_watched() {

@@ -88,6 +88,27 @@ pub struct PodStopping {
     pub message: String,
 }
 
+/// A pod runs nothing any more, and will not again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodOver {
+    /// Which one.
+    pub pod: String,
+    /// By which sign.
+    pub sign: PodSign,
+}
+
+/// What says that a pod is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PodSign {
+    /// `status.phase: Succeeded`.
+    Succeeded,
+    /// `status.phase: Failed`. The kubelet may say so of a pod whose containers it has yet to stop.
+    Failed,
+    /// The API server has its object no more.
+    Removed,
+}
+
 /// An event of the API that is kept as it is: it bears on no cause, and a person may want it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Noted {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Source;
-use super::cluster::{ClusterFacts, Invented, Noted, PodSeen, PodStopping};
+use super::cluster::{ClusterFacts, Invented, Noted, PodOver, PodSeen, PodStopping};
 
 /// A container, and which of its runs (0 is the first, then one more per restart).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -95,6 +95,8 @@ pub enum Fact {
     Pod(PodSeen),
     /// It was decided that a pod is to stop.
     PodStopping(PodStopping),
+    /// A pod is over.
+    PodOver(PodOver),
     /// An event of the API that is only kept.
     Noted(Noted),
 

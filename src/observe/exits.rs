@@ -11,10 +11,10 @@ use std::thread::JoinHandle;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
 use super::drain::Drain;
-use super::hub::Hub;
+use super::hub::{Hub, Subscriber};
 use crate::clock;
 use crate::evidence::{ContainerEnded, End, Fact, Moment, Source, SourceState};
 
@@ -24,6 +24,8 @@ const PROC: u32 = 1;
 const LISTEN: u32 = 1;
 /// `PROC_EVENT_EXIT`.
 const EXIT: u32 = 0x8000_0000;
+/// So many bytes of notices may wait for the reader: some thousands, for hundreds of pods may die at once.
+const ROOM: usize = 4 << 20;
 /// Before the event: `struct nlmsghdr` (16 bytes) and `struct cn_msg` (20 bytes).
 const EVENT_AT: usize = 36;
 
@@ -38,6 +40,8 @@ impl Exits {
     pub(super) fn start(hub: Arc<Hub>) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::CONNECTOR))?;
+        // Where it is refused, the default has room for some hundreds, and a gap is told.
+        let _ = sockopt::set_socket_recv_buffer_size_force(&socket, ROOM);
         bind(&socket, &SocketAddrNetlink::new(0, PROC))?;
         rustix::io::write(&socket, &subscription())?;
         let drain = Arc::new(Drain::new()?);
@@ -100,12 +104,18 @@ fn read_dry(socket: &OwnedFd, hub: &Hub) -> io::Result<()> {
                     tell(hub, exit);
                 }
             }
-            Err(Errno::AGAIN) => return Ok(()),
+            Err(Errno::AGAIN) => {
+                hub.each(Subscriber::forget_doubted);
+                return Ok(());
+            }
             Err(Errno::INTR) => {}
             // The kernel had no room for some notices; how many it does not say.
             Err(Errno::NOBUFS) => {
                 let gap = Fact::Source(SourceState::Gap { of: Source::Exits, lost: 1 });
-                hub.each(|subscriber| subscriber.recorder.now(Source::Exits, gap.clone()));
+                hub.each(|subscriber| {
+                    subscriber.recorder.now(Source::Exits, gap.clone());
+                    subscriber.doubt_dead();
+                });
             }
             Err(error) => return Err(error.into()),
         }

@@ -21,6 +21,8 @@ pub(super) struct Subscriber {
     processes: Mutex<HashMap<u32, ContainerRef>>,
     /// The main processes whose ends are awaited.
     mains: Mutex<HashMap<u32, ContainerRef>>,
+    /// Those of them that were dead when notices of ends had been lost.
+    doubted: Mutex<Vec<u32>>,
     samples: Mutex<Samples>,
 }
 
@@ -54,7 +56,13 @@ impl Hub {
 
 impl Subscriber {
     pub(super) fn new(recorder: Recorder, samples: Samples) -> Self {
-        Self { recorder, processes: Mutex::default(), mains: Mutex::default(), samples: Mutex::new(samples) }
+        Self {
+            recorder,
+            processes: Mutex::default(),
+            mains: Mutex::default(),
+            doubted: Mutex::default(),
+            samples: Mutex::new(samples),
+        }
     }
 
     /// This process is a container's; answers whether that is news.
@@ -64,12 +72,26 @@ impl Subscriber {
     }
 
     pub(super) fn add_main(&self, pid: u32, container: &ContainerRef) {
-        self.mains.lock().unwrap_or_else(PoisonError::into_inner).insert(pid, container.clone());
+        self.mains().insert(pid, container.clone());
+    }
+
+    /// Notices of ends were lost. Of a main process that is dead by now, the notice was sent before it was (`kernel/exit.c:do_exit`): it
+    /// waits to be read, or nobody will ever read it, and the next end under this PID is another process's.
+    pub(super) fn doubt_dead(&self) {
+        let dead = self.mains().keys().copied().filter(|pid| is_dead(*pid)).collect();
+        *self.doubted.lock().unwrap_or_else(PoisonError::into_inner) = dead;
+    }
+
+    /// All notices that waited have been read: whoever is still awaited was among the lost.
+    pub(super) fn forget_doubted(&self) {
+        for pid in std::mem::take(&mut *self.doubted.lock().unwrap_or_else(PoisonError::into_inner)) {
+            self.mains().remove(&pid);
+        }
     }
 
     /// Whose main process this was. It is asked when that has ended.
     pub(super) fn take_main(&self, pid: u32) -> Option<ContainerRef> {
-        self.mains.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid)
+        self.mains().remove(&pid)
     }
 
     /// Whose process it is.
@@ -101,7 +123,32 @@ impl Subscriber {
         }
     }
 
+    fn mains(&self) -> std::sync::MutexGuard<'_, HashMap<u32, ContainerRef>> {
+        self.mains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn processes(&self) -> std::sync::MutexGuard<'_, HashMap<u32, ContainerRef>> {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a process has ended, reaped or not.
+fn is_dead(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which may hold anything (`fs/proc/array.c:do_task_stat`).
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    matches!(state, None | Some('Z' | 'X'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_those_that_have_ended_are_dead() {
+        assert!(!is_dead(std::process::id()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(is_dead(child.id()));
     }
 }

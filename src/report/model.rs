@@ -181,6 +181,9 @@ pub struct TerminationReport {
     pub exit_code: Option<i32>,
     /// Whether it exited or a signal ended it.
     pub end: Option<End>,
+    /// Whether it ran and was gone, and nobody saw how it ended.
+    #[serde(default)]
+    pub unseen: bool,
     /// The moment of the SIGKILL.
     pub killed_at: Option<TimeReport>,
     /// When it was reaped.

@@ -112,6 +112,7 @@ fn termination_lines(out: &mut String, termination: &TerminationReport) {
     let exit = match termination.end {
         Some(End::Signaled(signal)) => format!("exit {} (signal {signal})", 128 + signal),
         Some(end) => format!("exit {}", end.exit_code()),
+        None if termination.unseen => "ended, and nobody saw how".to_owned(),
         None => "could not be started".to_owned(),
     };
     let at = termination.killed_at.as_ref().or(termination.ended_at.as_ref());

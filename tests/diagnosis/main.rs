@@ -18,4 +18,5 @@ mod recorded;
 mod rules;
 mod stream;
 mod synthetic;
+mod unseen;
 mod verdicts;

@@ -13,11 +13,11 @@ use crate::ablation::{dying, without};
 use crate::laws::judge;
 use crate::stream::{At, Log, MIB, Plan, Stream};
 
-fn app() -> ContainerSelector {
+pub fn app() -> ContainerSelector {
     ContainerSelector { pod: "web".to_owned(), container: "app".to_owned() }
 }
 
-fn ends_by(cause: Cause, times: (u32, u32)) -> ExpectedTermination {
+pub fn ends_by(cause: Cause, times: (u32, u32)) -> ExpectedTermination {
     ExpectedTermination {
         container: app(),
         cause: Some(cause),
@@ -32,7 +32,7 @@ fn ends_by(cause: Cause, times: (u32, u32)) -> ExpectedTermination {
     }
 }
 
-fn expecting(termination: ExpectedTermination) -> Expect {
+pub fn expecting(termination: ExpectedTermination) -> Expect {
     Expect { terminations: vec![termination], ..Expect::default() }
 }
 
@@ -47,7 +47,7 @@ fn memory(observations: &[Observation], samples: &[Sample]) -> MemorySummaries {
     memory
 }
 
-fn passes(expect: &Expect, observations: &[Observation]) -> Verdict {
+pub fn passes(expect: &Expect, observations: &[Observation]) -> Verdict {
     judged(expect, observations, &[], false)
 }
 

@@ -32,6 +32,8 @@ pub(super) use trial::Trial;
 
 /// How long agents may take to be ready: an image may have to be pulled.
 const READY: Duration = Duration::from_mins(1);
+/// How long a cluster may take to refuse a pod.
+const REFUSED: Duration = Duration::from_secs(2);
 /// How long one may look as if it never will be: the kubelet tries again.
 const IN_VAIN: Duration = Duration::from_secs(15);
 
@@ -62,7 +64,7 @@ impl Agents {
         if agents.nodes.is_empty() {
             return Err(BackendError("no node of the cluster is ready and without taints".to_owned()));
         }
-        agents.wait_until_ready().await?;
+        agents.wait_until_ready(image, run).await?;
         Ok(agents)
     }
 
@@ -73,9 +75,9 @@ impl Agents {
         self.following.spawn(async move { followed.follow(client, name).await });
     }
 
-    async fn wait_until_ready(&self) -> Result<(), BackendError> {
-        let began = Instant::now();
-        let mut asked = began;
+    async fn wait_until_ready(&self, image: &str, run: &str) -> Result<(), BackendError> {
+        let (mut began, mut critical) = (Instant::now(), true);
+        let (mut asked, mut refused) = (began, began);
         loop {
             let silent = |(node, agent): (&String, &Arc<Followed>)| {
                 agent.beat.borrow().is_none().then(|| node.clone())
@@ -85,6 +87,13 @@ impl Agents {
                 return Ok(());
             }
             let (now, waited) = (Instant::now(), began.elapsed());
+            if critical && now >= refused + REFUSED {
+                refused = now;
+                if deploy::apply_without_priority(&self.client, image, run).await? {
+                    (began, critical) = (now, false);
+                    continue;
+                }
+            }
             if waited >= IN_VAIN && now >= asked + Duration::from_secs(2) {
                 asked = now;
                 let (why, in_vain) = deploy::why_not(&self.client, &self.name, &waited_for).await;

@@ -79,6 +79,7 @@ impl Names {
             | Fact::Cluster(_)
             | Fact::Pod(_)
             | Fact::PodStopping(_)
+            | Fact::PodOver(_)
             | Fact::Noted(_)
             | Fact::Finished(_)
             | Fact::Counters(_)

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::stirs::Stirs;
 use crate::backend::local::cgroup::{Cgroup, Version};
 use crate::backend::local::in_initial_pid_namespace;
 use crate::clock;
@@ -15,10 +16,12 @@ use crate::evidence::{CgroupMade, CgroupOwner, ContainerRef, ContainerStarted, F
 use crate::observe::{Watch, WatchedCgroup};
 use crate::recorder::Recorder;
 
-/// How often the pods' cgroups are looked through. A container that dies at once lives some 20 ms for the runtime's sake.
+/// How often a container's main process is looked for. One that dies at once lives some 20 ms for the runtime's sake.
 const LOOK: Duration = Duration::from_millis(4);
-/// The same where no pod matters: a new one's first container is not there before its sandbox is.
-const LOOK_FOR_PODS: Duration = Duration::from_millis(40);
+/// How soon a new pod is looked at: its first container is not there before its sandbox is.
+const LOOK_FOR_PODS: Duration = Duration::from_millis(20);
+/// How often the pods' cgroups are looked through where nothing is said to have come or gone: where that is not told.
+const LOOK_ANYWAY: u64 = 500_000_000;
 
 /// A node whose cgroups can be seen.
 #[derive(Clone, Debug)]
@@ -63,6 +66,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     stop: bool,
+    /// Whether other pods matter than when they were last looked at.
+    changed: bool,
     /// The pods that matter, by UID.
     pods: Vec<String>,
     /// Those of them that the API server no longer has.
@@ -95,8 +100,9 @@ impl Finder {
         for (node, pods) in &shared.nodes {
             shared.watch_levels(node, pods);
         }
-        let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("exit137-pods".into()).spawn(move || theirs.run())?;
+        let (theirs, stirs) = (Arc::clone(&shared), Stirs::new());
+        let thread =
+            std::thread::Builder::new().name("exit137-pods".into()).spawn(move || theirs.run(stirs))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -105,12 +111,15 @@ impl Finder {
         let mut state = self.shared.lock();
         if !state.pods.iter().any(|known| known == uid) {
             state.pods.push(uid.to_owned());
+            state.changed = true;
         }
     }
 
     /// This pod is gone, or is about to: it matters for as long as there is a cgroup of it.
     pub(super) fn remove_pod(&self, uid: &str) {
-        self.shared.lock().leaving.push(uid.to_owned());
+        let mut state = self.shared.lock();
+        state.leaving.push(uid.to_owned());
+        state.changed = true;
     }
 
     /// How many cgroups of pods there are whose levels can be watched: without, this is no node that runs pods.
@@ -158,28 +167,41 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self) {
-        let mut looked = clock::boot_ns();
+    fn run(&self, mut stirs: Stirs) {
+        let (mut looked, mut looked_through) = (clock::boot_ns(), 0);
+        let mut stirred = true;
         loop {
-            let (stop, pods) = {
-                let state = self.lock();
-                (state.stop, state.pods.clone())
+            let (stop, changed, pods) = {
+                let mut state = self.lock();
+                (state.stop, std::mem::take(&mut state.changed), state.pods.clone())
             };
             if stop {
                 return;
             }
             let now = clock::boot_ns();
-            for (node, kubepods) in &self.nodes {
-                for uid in &pods {
-                    self.look_at_pod(node, kubepods, uid);
-                }
+            if stirred || changed || now >= looked_through + LOOK_ANYWAY {
+                self.look_through(&mut stirs, &pods);
+                looked_through = now;
             }
-            self.look_for_main_processes(Moment::between(looked, now));
-            self.let_go();
-            self.let_pods_go();
+            let searching = self.look_for_main_processes(Moment::between(looked, now));
             looked = now;
-            std::thread::sleep(if pods.is_empty() { LOOK_FOR_PODS } else { LOOK });
+            stirred = stirs.wait(if searching { LOOK } else { LOOK_FOR_PODS });
         }
+    }
+
+    fn look_through(&self, stirs: &mut Stirs, pods: &[String]) {
+        for (node, kubepods) in &self.nodes {
+            stirs.watch(kubepods);
+            for class in ["burstable", "besteffort"] {
+                stirs.watch(&kubepods.join(class));
+                stirs.watch(&slice_below(kubepods, class));
+            }
+            for uid in pods {
+                self.look_at_pod(stirs, node, kubepods, uid);
+            }
+        }
+        self.let_go();
+        self.let_pods_go();
     }
 
     /// The levels above the pods: a QoS class and all pods of the node.
@@ -194,8 +216,10 @@ impl Shared {
         }
     }
 
-    fn look_at_pod(&self, node: &LocalNode, kubepods: &Path, uid: &str) {
+    fn look_at_pod(&self, stirs: &mut Stirs, node: &LocalNode, kubepods: &Path, uid: &str) {
         for directory in pod_directories(kubepods, uid) {
+            // Before it is read: what comes after that is told.
+            stirs.watch(&directory);
             if !self.lock().watched.contains_key(&directory) {
                 self.add(node, &directory, CgroupOwner::Pod { pod: uid.to_owned() });
             }
@@ -238,13 +262,15 @@ impl Shared {
         Some(path)
     }
 
-    /// A container's main process is the first of its PID namespace, once it has become the container's own program.
-    fn look_for_main_processes(&self, seen: Moment) {
+    /// A container's main process is the first of its PID namespace, once it has become the container's own program. Answers
+    /// whether one was looked for.
+    fn look_for_main_processes(&self, seen: Moment) -> bool {
         let searched: Vec<(String, Place)> = {
             let state = self.lock();
             let without = state.places.iter().filter(|(_, place)| place.main_pid.is_none());
             without.map(|(id, place)| (id.clone(), place.clone())).collect()
         };
+        let searching = !searched.is_empty();
         for (id, place) in searched {
             let Ok(processes) = place.cgroup.processes() else { continue };
             let Some(pid) = processes.into_iter().find(|pid| is_main(*pid)) else { continue };
@@ -273,6 +299,7 @@ impl Shared {
                 place.main_pid = Some(pid);
             }
         }
+        searching
     }
 
     fn pod_of(&self, place: &Place) -> String {

@@ -1,7 +1,10 @@
 //! Objects of any kind: whether the cluster knows them, applying them, and removing those that no namespace holds.
 
+use std::time::Duration;
+
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
 use super::api_error;
 use super::client::{Client, PATIENT, persist};
@@ -13,6 +16,9 @@ const MANAGER: &str = "exit137";
 
 /// The one kind outside of namespaces that a trial makes: it is named after the trial, and found again by its label.
 const PRIORITY_CLASS: &str = "PriorityClass";
+
+/// How long to wait for a quota's first count; where none comes, the pods are tried all the same.
+const QUOTA_COUNTS: Duration = Duration::from_secs(10);
 
 /// Where resource metrics come from.
 const METRICS: &str = "metrics.k8s.io";
@@ -50,10 +56,28 @@ pub(super) async fn served(client: &Client, object: &Object) -> Result<(ApiResou
 }
 
 /// Server-side apply: what is there already becomes what is asked for.
-pub(super) async fn apply(api: &Api<DynamicObject>, name: &str, object: &Value) -> kube::Result<()> {
+pub(super) async fn apply(
+    api: &Api<DynamicObject>,
+    name: &str,
+    object: &Value,
+) -> kube::Result<DynamicObject> {
     let params = PatchParams::apply(MANAGER).force();
     let object = Patch::Apply(object);
-    persist(PATIENT, || api.patch(name, &params, &object)).await.map(drop)
+    persist(PATIENT, || api.patch(name, &params, &object)).await
+}
+
+/// The same, and a ResourceQuota holds from then on: pods pass one that the API server's admission has not heard of yet, and its
+/// controller fills `status.hard` in a moment after that (`resource_quota_controller.go:syncResourceQuota`).
+pub(super) async fn apply_and_hold(api: &Api<DynamicObject>, name: &str, object: &Value) -> kube::Result<()> {
+    let until = Instant::now() + QUOTA_COUNTS;
+    loop {
+        let applied = apply(api, name, object).await?;
+        let is_quota = object["kind"] == "ResourceQuota";
+        if !is_quota || !applied.data["status"]["hard"].is_null() || Instant::now() >= until {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Removes an object and what it has made; that there is none is fine.

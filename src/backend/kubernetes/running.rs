@@ -190,7 +190,7 @@ impl RunningOnCluster {
             }
             let namespace = namespaced.then_some(self.place.namespace.as_str());
             let api = self.client.dynamic(&resource, namespace);
-            let applied = objects::apply(&api, &name, &value).await;
+            let applied = objects::apply_and_hold(&api, &name, &value).await;
             applied.map_err(|error| api_error(&format!("apply {object}"), &error))?;
         }
         Ok(())
@@ -208,7 +208,7 @@ impl RunningOnCluster {
             let until = Instant::now() + PATIENCE;
             loop {
                 match objects::apply(&api, &name, &object).await {
-                    Ok(()) => break,
+                    Ok(_) => break,
                     Err(kube::Error::Api(status))
                         if comes_soon(&status.message) && Instant::now() < until =>
                     {
@@ -364,7 +364,8 @@ impl RunningOnCluster {
         let until = Instant::now() + api_lag;
         // Where nobody watches the nodes, there is no telling what is still to come.
         let nobody = self.node.is_none() && self.agents.is_none();
-        while Instant::now() < until && (nobody || self.told.waits_for_names()) {
+        while Instant::now() < until && (nobody || self.told.waits_for_names() || self.told.waits_for_ends())
+        {
             sleep(Duration::from_millis(50)).await;
         }
         // A kubelet under load sends its events late (`eventRecordQPS`).

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::members::{Member, Members};
 use super::names::{Names, Renamed};
+use super::untold::Untold;
 use crate::clock;
 use crate::evidence::kubernetes::{Controllers, PodReader, Statement, WallOffset, container_ids};
 use crate::evidence::{
@@ -51,6 +52,7 @@ struct State {
     /// Containers that ended with 137 and whose decision to stop, if there was one, has not been told.
     unexplained: BTreeSet<ContainerRef>,
     explained: BTreeSet<ContainerRef>,
+    untold: Untold,
 }
 
 impl Told {
@@ -65,6 +67,7 @@ impl Told {
             torn_down_at: None,
             unexplained: BTreeSet::new(),
             explained: BTreeSet::new(),
+            untold: Untold::default(),
         };
         Self { recorder, state: Mutex::new(state), begun: watch::Sender::default() }
     }
@@ -90,7 +93,10 @@ impl Told {
         let (received, wall) = now();
         state.controllers.pod(&name, object, &wall);
         let reader = state.readers.entry(name.clone()).or_insert_with(|| PodReader::new(&name));
-        let statements = reader.object(object, received, &wall);
+        let mut statements = reader.object(object, received, &wall);
+        if gone {
+            statements.extend(reader.removed(received));
+        }
         let mut learned = false;
         let mut late = Vec::new();
         for (id, container) in container_ids(&name, object) {
@@ -160,6 +166,11 @@ impl Told {
                 false
             }
         })
+    }
+
+    /// Whether a container is gone and its end has yet to be told.
+    pub(super) fn waits_for_ends(&self) -> bool {
+        self.lock().untold.any()
     }
 
     /// Whether a container of one of these pods got a SIGKILL that an event may still explain.
@@ -258,8 +269,9 @@ impl Told {
 }
 
 impl State {
-    /// Keeps which SIGKILLs nobody has explained.
+    /// Keeps which ends nobody has told, and which SIGKILLs nobody has explained.
     fn explain(&mut self, fact: &Fact) {
+        self.untold.take(fact);
         if let Fact::Ended(ended) = fact
             && ended.end.exit_code() == 137
             && !self.explained.contains(&ended.container)

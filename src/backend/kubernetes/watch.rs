@@ -150,8 +150,12 @@ where
                 tell::<K, H>(&away, heard.missed(&away), &recorder);
             }
             Err(error) => {
+                // A server that has just started may forbid for a moment what it allowed before; one that never allowed it stays so.
+                if line.refused::<K, H>(&error, &recorder) && !line.listed {
+                    return;
+                }
                 contact.broke();
-                line.broken::<K, H>(&error, &recorder);
+                line.broken::<K, H>(&error);
             }
         }
     }
@@ -196,19 +200,21 @@ impl Line {
         })
     }
 
-    fn broken<K, H: Heard<K>>(&mut self, error: &watcher::Error, recorder: &Recorder) {
+    fn broken<K, H: Heard<K>>(&mut self, error: &watcher::Error) {
         if self.broke.is_none() {
             tracing::info!(watch = H::WHAT, %error, "a watch broke and begins anew");
         }
         self.broke.get_or_insert_with(clock::boot_ns);
-        if let Some(reason) = forbidden(error)
-            && !std::mem::replace(&mut self.forbidden, true)
-        {
+    }
+
+    /// Whether the server forbids it; the record says so once, where causes rest on it.
+    fn refused<K, H: Heard<K>>(&mut self, error: &watcher::Error, recorder: &Recorder) -> bool {
+        let Some(reason) = forbidden(error) else { return false };
+        if !std::mem::replace(&mut self.forbidden, true) && H::ESSENTIAL {
             let reason = format!("{} may not be watched: {reason}", H::WHAT);
-            if H::ESSENTIAL {
-                recorder.now(H::OF, Fact::Source(SourceState::Lost { of: H::OF, reason }));
-            }
+            recorder.now(H::OF, Fact::Source(SourceState::Lost { of: H::OF, reason }));
         }
+        true
     }
 }
 

@@ -65,6 +65,10 @@ pub(super) fn compare(judged: &Judged<'_>, notes: &mut Notes) {
             notes.reasons.extend(unsure.iter().map(|why| format!("{}: {why}", end.container)));
             continue;
         }
+        if end.unseen {
+            notes.reasons.push(unseen(end));
+            continue;
+        }
         let what = format!("unexpected termination of {}", end.container);
         notes.mismatch(what, "no such termination", describe(end), evidence(end));
     }
@@ -170,6 +174,7 @@ fn weigh(judged: &Judged<'_>, expected: &ExpectedTermination, end: &Termination)
         match end.end.map(crate::evidence::End::exit_code) {
             Some(actual) if actual == code => {}
             Some(actual) => comparison.differs.push(("exit code", code.to_string(), actual.to_string())),
+            None if end.unseen => comparison.unsure.push("its exit code is not known".to_owned()),
             None => comparison.differs.push(("exit code", code.to_string(), "it never ran".to_owned())),
         }
     }
@@ -182,7 +187,10 @@ fn weigh(judged: &Judged<'_>, expected: &ExpectedTermination, end: &Termination)
             None => comparison.unsure.push("who sent the SIGKILL is not known".to_owned()),
         }
     }
-    if let Some(window) = expected.within {
+    if end.unseen {
+        // It may have been another end altogether, at another time.
+        comparison.unsure.push("nobody saw how it ended".to_owned());
+    } else if let Some(window) = expected.within {
         time(window, end, &mut comparison);
     }
     memory_at_death(judged.memory, expected, end, &mut comparison);
@@ -285,10 +293,17 @@ fn memory_at_death(
     }
 }
 
+/// Why an end that nobody saw leaves the verdict open.
+pub(super) fn unseen(end: &Termination) -> String {
+    let explanation = end.attribution.as_ref().map_or("", |found| found.explanation.as_str());
+    format!("{}: {explanation}", end.container)
+}
+
 /// An end in a few words.
 pub(super) fn describe(end: &Termination) -> String {
     let how = match end.end {
         Some(end) => format!("exit code {}", end.exit_code()),
+        None if end.unseen => "it ended, and nobody saw how".to_owned(),
         None => "it could not be started".to_owned(),
     };
     end.attribution.as_ref().map_or(how.clone(), |found| format!("{how}, {}", describe_cause(found)))

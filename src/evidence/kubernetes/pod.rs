@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::controller::controller_of;
 use super::{SECOND, Statement, WallOffset, bare_id, event, instance, last_instance, statuses};
 use crate::evidence::{
-    ContainerEnded, ContainerRef, ContainerStarted, End, Fact, Invented, Moment, PodSeen, PodStopping,
-    ProbeKind, Source, SourceState, StartFailed, StopReason,
+    ContainerEnded, ContainerRef, ContainerStarted, End, Fact, Invented, Moment, PodOver, PodSeen, PodSign,
+    PodStopping, ProbeKind, Source, SourceState, StartFailed, StopReason,
 };
 use crate::scenario::memory_quantity;
 
@@ -75,7 +75,27 @@ impl PodReader {
             self.container(status, received, &mut statements);
         }
         self.decisions(object, received, &mut statements);
+        let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
+        match phase {
+            Some("Succeeded") => self.over(PodSign::Succeeded, received.at, &mut statements),
+            Some("Failed") => self.over(PodSign::Failed, received.at, &mut statements),
+            Some(_) | None => {}
+        }
         statements
+    }
+
+    /// What is new when its object has gone, beside what the object's last form says.
+    pub fn removed(&mut self, received: Moment) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        self.over(PodSign::Removed, received, &mut statements);
+        statements
+    }
+
+    fn over(&mut self, sign: PodSign, at: Moment, statements: &mut Vec<Statement>) {
+        if self.news(format!("over {sign:?}")) {
+            let fact = Fact::PodOver(PodOver { pod: self.pod.clone(), sign });
+            statements.push(Statement { source: Source::Runtime, moment: at, raw: None, fact });
+        }
     }
 
     /// What is new in this event.

@@ -113,6 +113,7 @@ impl Happenings {
             | Fact::Cluster(_)
             | Fact::Pod(_)
             | Fact::PodStopping(_)
+            | Fact::PodOver(_)
             | Fact::Noted(_)
             | Fact::Finished(_)
             | Fact::OomNotified { .. } => Vec::new(),

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::objects::{self, AGENT, STAYS};
+use super::objects::{self, AGENT, PRIORITY, STAYS};
 use crate::backend::BackendError;
 use crate::backend::kubernetes::api_error;
 use crate::backend::kubernetes::client::Client;
@@ -27,7 +27,34 @@ pub(super) async fn apply(client: &Client, image: &str, run: &str) -> Result<(),
     put(client.namespaced::<ServiceAccount>(NAMESPACE), &name, &objects::service_account(&name)).await?;
     put(client.all::<ClusterRole>(), &cluster_name, &objects::role(&name)).await?;
     put(client.all::<ClusterRoleBinding>(), &cluster_name, &objects::binding(&name)).await?;
-    put(client.namespaced::<DaemonSet>(NAMESPACE), &name, &objects::daemon_set(&name, image, run)).await
+    let sets: Api<DaemonSet> = client.namespaced(NAMESPACE);
+    let doing = |error: kube::Error| api_error(&format!("read the agent's DaemonSet {name}"), &error);
+    let there = sets.get_opt(&name).await.map_err(doing)?;
+    // Who put it there without had a reason, and another template would start anew what others are listening to.
+    let plain = there.is_some_and(|set| priority_of(&set).is_none());
+    let priority = Some(PRIORITY).filter(|_| !plain);
+    put(sets, &name, &objects::daemon_set(&name, image, run, priority)).await
+}
+
+/// The same without a priority, if it is for that that no pod is made: a cluster may keep critical pods to `kube-system` by a quota
+/// (`plugin/pkg/admission/resourcequota/admission.go`, `limitedResources`). Answers whether it was.
+pub(super) async fn apply_without_priority(
+    client: &Client,
+    image: &str,
+    run: &str,
+) -> Result<bool, BackendError> {
+    let name = objects::name(image);
+    let refused = refusal(client, &name).await.is_some_and(|why| why.contains(PRIORITY));
+    if refused {
+        tracing::info!("the cluster refuses the agents {PRIORITY}; they do without");
+        let plain = objects::daemon_set(&name, image, run, None);
+        put(client.namespaced::<DaemonSet>(NAMESPACE), &name, &plain).await?;
+    }
+    Ok(refused)
+}
+
+fn priority_of(set: &DaemonSet) -> Option<&str> {
+    set.spec.template.spec.as_ref()?.priority_class_name.as_deref()
 }
 
 async fn put<K>(api: Api<K>, name: &str, object: &Value) -> Result<(), BackendError>

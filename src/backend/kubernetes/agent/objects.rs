@@ -12,6 +12,8 @@ pub(in crate::backend::kubernetes) const AGENT: &str = "exit137.dev/agent";
 pub(super) const STAYS: &str = "exit137.dev/stays";
 /// Which run used it last: whoever looked before that must not remove it.
 pub(super) const USED_BY: &str = "exit137.dev/used-by";
+/// What an agent's pods are to be, where the cluster lets them.
+pub(super) const PRIORITY: &str = "system-node-critical";
 /// The container's name.
 pub(super) const CONTAINER: &str = "agent";
 
@@ -61,9 +63,10 @@ pub(super) fn binding(name: &str) -> Value {
 ///
 /// Privileged: `/dev/kmsg` is no device of a container's, the OOM notifications of cgroup v1 are asked for by a write, and the
 /// tracepoints are read from a mount of its own. The host's PIDs are the kernel log's; the proc connector answers in the
-/// initial network namespace only. Node-critical: an agent that is evicted or killed for memory cannot tell of it.
-pub(super) fn daemon_set(name: &str, image: &str, run: &str) -> Value {
-    json!({
+/// initial network namespace only. Node-critical where a quota does not forbid it: an agent that is evicted or killed for memory
+/// cannot tell of it.
+pub(super) fn daemon_set(name: &str, image: &str, run: &str, priority: Option<&str>) -> Value {
+    let mut set = json!({
         "apiVersion": "apps/v1", "kind": "DaemonSet",
         "metadata": {
             "name": name, "namespace": NAMESPACE, "labels": labels(name),
@@ -76,7 +79,6 @@ pub(super) fn daemon_set(name: &str, image: &str, run: &str) -> Value {
                 "metadata": {"labels": labels(name)},
                 "spec": {
                     "serviceAccountName": name,
-                    "priorityClassName": "system-node-critical",
                     "hostPID": true,
                     "hostNetwork": true,
                     "terminationGracePeriodSeconds": 5,
@@ -98,7 +100,12 @@ pub(super) fn daemon_set(name: &str, image: &str, run: &str) -> Value {
                 },
             },
         },
-    })
+    });
+    // What is applied without a field gives it up.
+    if let (Some(priority), Some(spec)) = (priority, set.pointer_mut("/spec/template/spec")) {
+        spec["priorityClassName"] = json!(priority);
+    }
+    set
 }
 
 #[cfg(test)]
@@ -110,10 +117,14 @@ mod tests {
     #[test]
     fn only_an_agent_is_privileged_and_it_may_only_look() {
         let name = name("registry/exit137:1");
-        let set: DaemonSet = serde_json::from_value(daemon_set(&name, "registry/exit137:1", "r1")).unwrap();
+        let set: DaemonSet =
+            serde_json::from_value(daemon_set(&name, "registry/exit137:1", "r1", Some(PRIORITY))).unwrap();
         let spec = set.spec.template.spec.unwrap();
         assert_eq!(spec.containers[0].security_context.as_ref().unwrap().privileged, Some(true));
         assert_eq!((spec.host_pid, spec.host_network, spec.tolerations), (Some(true), Some(true), None));
+        assert_eq!(spec.priority_class_name.as_deref(), Some(PRIORITY));
+        let plain = serde_json::from_value::<DaemonSet>(daemon_set(&name, "i", "r1", None)).unwrap();
+        assert_eq!(plain.spec.template.spec.unwrap().priority_class_name, None);
         let role: ClusterRole = serde_json::from_value(role(&name)).unwrap();
         let rules = role.rules.unwrap();
         assert_eq!(rules.len(), 1);

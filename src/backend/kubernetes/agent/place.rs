@@ -77,6 +77,7 @@ impl Place {
             | Fact::Cluster(_)
             | Fact::Pod(_)
             | Fact::PodStopping(_)
+            | Fact::PodOver(_)
             | Fact::Noted(_)
             | Fact::Finished(_) => {}
         }

@@ -102,6 +102,7 @@ impl Share {
             | Fact::LimitChanged(_)
             | Fact::Cluster(_)
             | Fact::PodStopping(_)
+            | Fact::PodOver(_)
             | Fact::Noted(_)
             | Fact::Finished(_) => false,
         };
