@@ -13,7 +13,8 @@ pub mod stream;
 pub mod trace;
 
 pub use cluster::{
-    ClusterFacts, Controller, Invented, NodeFacts, Noted, PodOver, PodSeen, PodSign, PodStopping,
+    ClusterFacts, Controller, Invented, NodeFacts, Noted, PIDS_OF_A_MACHINE, PodOver, PodSeen, PodSign,
+    PodStopping, machine_of,
 };
 pub use fact::{
     ActionDone, CgroupMade, CgroupOwner, ContainerEnded, ContainerRef, ContainerStarted, Counters, End,

@@ -67,6 +67,11 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// Whether a node's kubelet is away for a while, so that nothing else may run there.
+    pub fn stops_a_kubelet(&self) -> bool {
+        self.actions.iter().any(|action| matches!(action.act, Act::LoseContainer { .. }))
+    }
+
     /// Whether an action starts this pod, so that the beginning does not.
     pub fn starts_later(&self, pod: &Pod) -> bool {
         self.actions.iter().any(|action| {
@@ -207,6 +212,11 @@ pub enum Act {
         /// Bytes.
         memory: u64,
     },
+    /// Takes the kubelet away while a container ends and is removed and its pod deleted: it makes that end up.
+    LoseContainer {
+        /// Which container.
+        container: ContainerSelector,
+    },
 }
 
 impl std::fmt::Display for Act {
@@ -225,6 +235,9 @@ impl std::fmt::Display for Act {
             Self::Create { pod } => write!(f, "create pod {pod}"),
             Self::Resize { container, memory } => {
                 write!(f, "resize {container} in place to {memory}")
+            }
+            Self::LoseContainer { container } => {
+                write!(f, "have the kubelet lose {container}")
             }
         }
     }

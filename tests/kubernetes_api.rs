@@ -283,3 +283,21 @@ fn an_event_that_is_heard_of_late_is_of_the_run_that_it_happened_to() {
         assert_eq!(stop.container.instance, run, "at {ns}");
     }
 }
+
+#[test]
+fn a_run_that_got_the_number_of_a_lost_one_is_told_of_with_its_own_id() {
+    let (wall, received) = (WallOffset { unix_minus_boot_ns: 0 }, Moment::exactly(u64::MAX / 2));
+    let mut reader = PodReader::new("web");
+    let mut ids = Vec::new();
+    for id in ["a1", "a1", "b2"] {
+        let object = pod(
+            &serde_json::json!({"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "containerID": format!("containerd://{id}"), "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}),
+        );
+        for said in reader.object(&object, received, &wall) {
+            if let Fact::Started(start) = said.fact {
+                ids.extend(start.id);
+            }
+        }
+    }
+    assert_eq!(ids, ["a1", "b2"]);
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Stamped;
 use super::counters::Counter;
 use super::timeline::{MS, SECOND, Seen, Timeline, lies_in};
-use crate::evidence::{CgroupOwner, ContainerRef, Moment, OomDomain, Source};
+use crate::evidence::{CgroupOwner, ContainerRef, Moment, OomDomain, Source, machine_of};
 
 /// Statements about one PID that lie no further apart are about one death. A group kill prints its first victim twice, a
 /// few milliseconds apart (seen on Linux 6.1), more with a slow console; a PID cannot come round again so soon.
@@ -171,6 +171,9 @@ fn settle(timeline: &Timeline, pid: u32, mut draft: Draft) -> Option<Kill> {
 /// Who `invoked oom-killer`: the header shares its rate limit with the summary (`oom_kill.c:oom_kill_process`), so only a
 /// kill with a summary has one of its own.
 fn header(timeline: &Timeline, pid: u32, near: (u64, u64)) -> Option<String> {
+    if !on_one_machine(timeline, pid, near) {
+        return None;
+    }
     let summary = timeline.summaries.between(near.0, near.1).find(|summary| summary.fact.pid == pid)?;
     let at = summary.at.middle();
     timeline
@@ -183,12 +186,22 @@ fn header(timeline: &Timeline, pid: u32, near: (u64, u64)) -> Option<String> {
 /// The group that this victim was chosen in: `Tasks in CGROUP are going to be killed` follows the chosen victim's
 /// `Killed process` directly, since one lock serialises all OOM kills (`oom_kill.c:oom_kill_process` under `oom_lock`).
 fn chosen_in(timeline: &Timeline, pid: u32, near: (u64, u64)) -> Option<String> {
+    if !on_one_machine(timeline, pid, near) {
+        return None;
+    }
     let chosen = |group: &&Seen<String>| {
         let begin = group.at.middle();
         let before = timeline.killed.iter().rfind(|killed| order(killed) < order(group));
         before.is_some_and(|killed| killed.fact.pid == pid && begin - killed.at.middle() <= SECOND)
     };
     timeline.groups.between(near.0, near.1 + SECOND).find(chosen).map(|group| group.fact.clone())
+}
+
+/// Whether no other machine's kernel killed around then. What its log says in lines without a PID is known to be about a victim by
+/// its place in the log alone, and in one record the logs of several machines mingle.
+fn on_one_machine(timeline: &Timeline, pid: u32, near: (u64, u64)) -> bool {
+    let mut about = timeline.killed.between(near.0.saturating_sub(SECOND), near.1 + SECOND);
+    about.all(|killed| machine_of(killed.fact.pid) == machine_of(pid))
 }
 
 /// The group that this victim died in without having been chosen. The others' `Killed process` follow the group's line, and

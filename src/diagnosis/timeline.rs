@@ -2,7 +2,7 @@
 
 mod merge;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::counters::CounterLog;
 use super::sources::SourceLog;
@@ -74,6 +74,8 @@ pub(super) struct Timeline {
     pub(super) sources: BTreeMap<Source, SourceLog>,
     pub(super) cgroups: BTreeMap<String, Seen<CgroupMade>>,
     pub(super) starts: BTreeMap<ContainerRef, Seen<ContainerStarted>>,
+    /// The runtime's IDs of what is called by one number: there is one, unless the kubelet gave the number twice.
+    pub(super) ids: BTreeMap<ContainerRef, BTreeSet<String>>,
     pub(super) failures: BTreeMap<ContainerRef, Seen<StartFailed>>,
     pub(super) ends: BTreeMap<ContainerRef, Seen<ContainerEnded>>,
     /// Ends that the kubelet made up. They are kept apart: an invention never wins over what somebody saw.
@@ -107,7 +109,10 @@ impl Timeline {
             Fact::PodOver(over) => self.pods_over.insert(with(seen, over)),
             Fact::WallClock { .. } | Fact::KernelLogClock { .. } | Fact::Noted(_) | Fact::Finished(_) => {}
             Fact::Cgroup(made) => keep_first(&mut self.cgroups, made.path.clone(), with(seen, made)),
-            Fact::Started(start) => merge::start(&mut self.starts, with(seen, start)),
+            Fact::Started(start) => {
+                self.ids.entry(start.container.clone()).or_default().extend(start.id.clone());
+                merge::start(&mut self.starts, with(seen, start));
+            }
             Fact::StartFailed(failed) => {
                 keep_first(&mut self.failures, failed.container.clone(), with(seen, failed));
             }

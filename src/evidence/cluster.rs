@@ -39,6 +39,15 @@ pub struct NodeFacts {
     pub allocatable: Option<u64>,
 }
 
+/// PIDs of different machines in one record are kept apart by what is put before them: no kernel has more than 2^22
+/// (`PID_MAX_LIMIT`).
+pub const PIDS_OF_A_MACHINE: u32 = 1 << 22;
+
+/// The machine, among those of its record, that a PID is of.
+pub fn machine_of(pid: u32) -> u32 {
+    pid / PIDS_OF_A_MACHINE
+}
+
 /// A pod that the API server knows: which of the scenario's pods it is, and where it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodSeen {

@@ -63,6 +63,7 @@ impl Scenario {
             | Act::Drain { .. }
             | Act::Rollout { .. }
             | Act::Create { .. }
+            | Act::LoseContainer { .. }
             | Act::Kill { .. } => None,
         })
     }

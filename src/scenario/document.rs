@@ -190,6 +190,7 @@ pub(super) struct Action {
     pub(super) kill: Option<Kill>,
     pub(super) set_limit: Option<SetLimit>,
     pub(super) resize: Option<Resize>,
+    pub(super) lose_container: Option<LoseContainer>,
 }
 
 /// A pod as a whole.
@@ -304,6 +305,14 @@ pub(super) struct Resize {
     pub(super) container: String,
     /// To how much.
     pub(super) memory: Bytes,
+}
+
+/// Takes the kubelet away while a container ends, goes, and its pod is deleted; needs a kind cluster of the run's own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct LoseContainer {
+    /// Which: `pod/container`. It has to end within a minute.
+    pub(super) container: String,
 }
 
 /// One thing that can happen.

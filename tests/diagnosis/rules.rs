@@ -3,7 +3,8 @@
 use exit137::cause::{Cause, Confidence, Detail};
 use exit137::diagnosis::{Attribution, Findings};
 use exit137::evidence::{
-    End, Fact, KernelKilled, Moment, Observation, Source, SourceState, StopReason, VictimMarked,
+    End, Fact, KernelKilled, Moment, Observation, PIDS_OF_A_MACHINE, Source, SourceState, StopReason,
+    VictimMarked,
 };
 
 use crate::ablation::without;
@@ -321,6 +322,32 @@ fn pids_mean_nothing_outside_of_the_initial_pid_namespace() {
     let findings = judge(&observations);
     assert!(findings.hidden_kills.is_empty(), "{:#?}", findings.hidden_kills);
     assert!(findings.notes.iter().any(|note| note.contains("not known")), "{:?}", findings.notes);
+}
+
+#[test]
+fn what_one_machine_logs_of_a_group_is_not_said_of_another_machines_victim() {
+    let mut stream = Stream::on(2);
+    let here = stream.start("web", "app", Plan::default());
+    let there = stream.start("db", "app", Plan::default());
+    let killed = KernelKilled {
+        pid: PIDS_OF_A_MACHINE + 9,
+        comm: "other".to_owned(),
+        memcg: true,
+        anon_rss: MIB,
+        file_rss: 0,
+        shmem_rss: 0,
+        oom_score_adj: None,
+    };
+    stream.see(Source::Kmsg, Fact::KernelKilled(killed));
+    stream.oom(&here, here.pid, At::Container, Log::NoSummary, &[]);
+    stream.see(Source::Kmsg, Fact::OomGroup { cgroup: there.path() });
+    stream.end(&here, KILLED);
+    let findings = judge(&stream.finish(&[&there]));
+    assert_eq!(
+        (only(&findings).cause, findings.hidden_kills.len()),
+        (Cause::ContainerOom, 0),
+        "{findings:#?}"
+    );
 }
 
 #[test]

@@ -129,3 +129,33 @@ fn what_is_lost_in_the_tear_down_survived() {
     observations.reverse();
     assert_eq!(judge(&observations), findings);
 }
+
+#[test]
+fn two_runs_that_the_kubelet_gave_one_number_are_not_told_of_as_one() {
+    let ended = |end: fn(&mut Stream, &Run)| {
+        let mut stream = Stream::on(1);
+        let run = stream.start("web", "app", Plan::default());
+        end(&mut stream, &run);
+        stream.finish(&[])
+    };
+    for mut observations in [
+        ended(|stream, run| exits(stream, run, End::Exited(0))),
+        ended(|stream, run| {
+            stream.oom(run, run.pid, At::Container, Log::Whole, &[]);
+            exits(stream, run, End::Signaled(9));
+        }),
+    ] {
+        let first = observations.iter().position(|seen| matches!(seen.fact, Fact::Started(_))).unwrap();
+        let mut next = observations[first].clone();
+        for (seen, id) in [(&mut observations[first], "a1"), (&mut next, "b2")] {
+            let Fact::Started(start) = &mut seen.fact else { panic!("{seen:?}") };
+            start.id = Some(id.to_owned());
+        }
+        next.sequence = observations.len() as u64;
+        observations.push(next);
+        let findings = judge(&observations);
+        let (_, found) = only(&findings);
+        assert_eq!(found.cause, Cause::Undetermined, "{found:#?}");
+        assert!(found.explanation.contains("a1, b2"), "{}", found.explanation);
+    }
+}

@@ -34,7 +34,12 @@ fn what_a_controller_does_fits_its_pods() {
 
 #[test]
 fn actions_that_go_through_the_api_need_a_cluster() {
-    for act in ["drain: {pod: web}", "rollout: {pod: web}", "resize: {container: web/app, memory: 32Mi}"] {
+    for act in [
+        "drain: {pod: web}",
+        "rollout: {pod: web}",
+        "resize: {container: web/app, memory: 32Mi}",
+        "loseContainer: {container: web/app}",
+    ] {
         let scenario = read(&of_kind("Deployment", "", &format!("actions: [{{at: 1s, {act}}}]")));
         assert_eq!(scenario.requires, [Requirement::Cluster], "{act}");
         assert!(scenario.without_effect.iter().any(|note| note.starts_with("actions[0]")), "{act}");

@@ -1,5 +1,5 @@
 //! What a scenario changes of its node for as long as it runs: the budget of all pods (`node.memory`), the limit around the
-//! node (`node.guard`), the scores of its processes (`node.capacity`).
+//! node (`node.guard`), the scores of its processes (`node.capacity`), whether its kubelet is there (`loseContainer`).
 //!
 //! Only nodes of a cluster that the run made for itself are changed: nobody else's pods are there, and after a `kill -9` the next
 //! start removes the cluster, limits and all.
@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -34,18 +35,22 @@ pub(super) struct NodeChanges {
     nodes: Vec<LocalNode>,
     kind: Option<(Kind, String)>,
     made: Mutex<Made>,
+    /// Held while a kubelet is being stopped.
+    stopping: Arc<Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
 struct Made {
     budgets: Vec<(Cgroup, Option<u64>)>,
     guards: Vec<Guard>,
+    /// The nodes whose kubelets are away.
+    kubelets: Vec<String>,
 }
 
 impl NodeChanges {
     pub(super) fn new(backend: &KubernetesBackend) -> Self {
         let (client, nodes, kind) = (backend.client.clone(), backend.nodes.clone(), backend.kind.clone());
-        Self { client, nodes, kind, made: Mutex::default() }
+        Self { client, nodes, kind, made: Mutex::default(), stopping: Arc::default() }
     }
 
     /// Makes the nodes what the scenario says; what has been made when something fails is undone by [`Self::undo`] all the same.
@@ -118,10 +123,52 @@ impl NodeChanges {
         Ok(())
     }
 
+    fn own_kind(&self) -> Result<&Kind, BackendError> {
+        let own = self.kind.as_ref().map(|(kind, _)| kind);
+        own.ok_or_else(|| BackendError("only nodes of a cluster that this run made are changed".to_owned()))
+    }
+
+    /// Stops a node's kubelet until it is brought back.
+    pub(super) async fn take_kubelet_away(&self, node: &str) -> Result<(), BackendError> {
+        let (kind, name) = (self.own_kind()?.clone(), node.to_owned());
+        let busy = Arc::clone(&self.stopping).lock_owned().await;
+        self.made.lock().await.kubelets.push(name.clone());
+        // What has begun in the node goes on if nobody waits for it any more, and must not come after the start.
+        let stopping = tokio::spawn(async move {
+            let stopped = kind.stop_kubelet(&name).await;
+            drop(busy);
+            stopped
+        });
+        stopping.await.map_err(|error| BackendError::doing(format!("stop the kubelet of {node}"), error))?
+    }
+
+    /// Waits until a container has ended by itself, and has the node's runtime forget it.
+    pub(super) async fn remove_once_ended(&self, node: &str, id: &str) -> Result<(), BackendError> {
+        self.own_kind()?.remove_once_ended(node, id).await
+    }
+
+    /// Starts the kubelets that are away; answers which could not be.
+    pub(super) async fn bring_kubelets_back(&self) -> Vec<String> {
+        let _stopped = self.stopping.lock().await;
+        let Ok(kind) = self.own_kind() else { return Vec::new() };
+        let mut left = Vec::new();
+        // Each stays noted until it is back, in case this is broken off.
+        while let Some(node) = self.next_away().await {
+            let back = kind.start_kubelet(&node).await;
+            left.extend(back.err().map(|error| format!("the kubelet of {node}: {error}")));
+            self.made.lock().await.kubelets.retain(|away| *away != node);
+        }
+        left
+    }
+
+    async fn next_away(&self) -> Option<String> {
+        self.made.lock().await.kubelets.first().cloned()
+    }
+
     /// Gives everything back; answers what could not be.
     pub(super) async fn undo(&self, recorder: &Recorder) -> Vec<String> {
-        let Made { budgets, guards } = std::mem::take(&mut *self.made.lock().await);
-        let mut left = Vec::new();
+        let mut left = self.bring_kubelets_back().await;
+        let Made { budgets, guards, kubelets: _ } = std::mem::take(&mut *self.made.lock().await);
         for guard in guards {
             left.extend(guard.undo().await.err().map(|error| format!("a node's limit: {error}")));
         }

@@ -4,6 +4,7 @@ mod call;
 pub mod config;
 mod guard;
 mod kubelet;
+mod lose;
 mod mark;
 mod usage;
 mod version;

@@ -235,7 +235,7 @@ impl RunningScenario {
             }
             Act::Create { pod } => self.create(pod).await,
             // What needs a cluster is skipped before it comes here.
-            Act::Drain { .. } | Act::Rollout { .. } | Act::Resize { .. } => {
+            Act::Drain { .. } | Act::Rollout { .. } | Act::Resize { .. } | Act::LoseContainer { .. } => {
                 Err("it needs a cluster".to_owned())
             }
         };

@@ -227,6 +227,12 @@ fn of_the_node(scenario: &Scenario, on: cli::Backend) -> Option<String> {
             "wants a node of its own kind, which exit137 makes with kind only (--on kind)".to_owned(),
         );
     }
+    if scenario.stops_a_kubelet() && on != cli::Backend::Kind {
+        return Some(
+            "stops a node's kubelet, which is done on clusters that exit137 makes with kind only (--on kind)"
+                .to_owned(),
+        );
+    }
     let by_hand = node.memory.is_some() || node.capacity.is_some();
     let on_host = rustix::process::geteuid().is_root() && in_initial_pid_namespace();
     (by_hand && !on_host)
@@ -239,7 +245,12 @@ fn no_hand(scenario: &Scenario, on: cli::Backend) -> Option<String> {
         return None;
     }
     scenario.actions.iter().find_map(|action| match &action.act {
-        Act::Delete { .. } | Act::Drain { .. } | Act::Rollout { .. } | Act::Create { .. } | Act::Resize { .. } => None,
+        Act::Delete { .. }
+        | Act::Drain { .. }
+        | Act::Rollout { .. }
+        | Act::Create { .. }
+        | Act::Resize { .. }
+        | Act::LoseContainer { .. } => None,
         Act::Kill { .. } | Act::SetLimit { .. } => Some(format!(
             "cannot {} there: that takes root on the nodes' own host (--on kind, as root), and an agent only looks",
             action.act

@@ -32,7 +32,7 @@ pub(super) fn plan<'a>(scenarios: &[&'a Loaded], cgroup: u8, there: bool) -> Vec
     let mut groups: Vec<Group<'a>> = Vec::new();
     let (special, plain): (Vec<_>, Vec<_>) = scenarios.iter().copied().partition(|loaded| {
         let node = &loaded.scenario.node;
-        node.is_changed() || needs(node, cgroup) != Settings::default()
+        node.is_changed() || loaded.scenario.stops_a_kubelet() || needs(node, cgroup) != Settings::default()
     });
     // Those that need a kubelet of their own decide which clusters there are; who only changes the node for a while then
     // finds a place on one of them.
@@ -106,6 +106,7 @@ fn holds(settings: &Settings, size: u64) -> bool {
 mod tests {
     use super::*;
     use crate::loader;
+    use crate::scenario::{Act, Action, ContainerSelector, Trigger};
 
     fn loaded(name: &str, node: &str) -> Loaded {
         let text = format!(
@@ -155,6 +156,19 @@ mod tests {
         assert_eq!(planned(&evicts, 1, false).len(), 2);
         let plain = planned(&[loaded("plain", "{}")], 2, false);
         assert_eq!(plain, [(Some(Settings::default()), vec!["plain".to_owned()])]);
+    }
+
+    #[test]
+    fn a_kubelet_is_taken_away_only_on_a_worker_of_a_cluster_of_the_runs_own() {
+        let mut loses = loaded("loses", "{}");
+        let container = ContainerSelector { pod: "web".into(), container: "app".into() };
+        let act = Act::LoseContainer { container };
+        loses.scenario.actions.push(Action { at: Trigger::Time(0), act });
+        let scenarios = [loaded("plain", "{}"), loses];
+        let planned = planned(&scenarios, 1, true);
+        assert_eq!(planned[0], (None, vec!["plain".to_owned()]));
+        assert_eq!(planned[1].1, ["loses"]);
+        assert_eq!(planned[1].0.as_ref().map(|made| made.workers), Some(1));
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub(super) fn not_run(scenarios: &[&Loaded], artifacts: &Artifacts) -> Result<Ve
 /// minute neither.
 fn disturbs(loaded: &Loaded, on_cluster: bool) -> bool {
     let pods: u32 = loaded.scenario.pods.iter().map(|pod| pod.replicas).sum();
-    let node = loaded.scenario.node.is_used_up() || pods > MANY_PODS;
+    let node = loaded.scenario.node.is_used_up() || loaded.scenario.stops_a_kubelet() || pods > MANY_PODS;
     loaded.scenario.requires.contains(&Requirement::DisposableHost) || (on_cluster && node)
 }
 

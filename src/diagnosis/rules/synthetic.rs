@@ -5,6 +5,18 @@ use crate::diagnosis::Attribution;
 use crate::diagnosis::case::Case;
 use crate::evidence::{ContainerEnded, End, Invented, Source};
 
+/// The kubelet counts restarts by what its runtime still has: of a container that it lost it starts the next run under the same
+/// number (`restartCount: 0`; seen on 1.20). What is told of that number is then of two runs, and no cause is certain to be of either.
+pub(in crate::diagnosis) fn two_under_one_number(case: &Case<'_>) -> Option<Attribution> {
+    let ids = case.timeline.ids.get(case.container).filter(|ids| ids.len() > 1)?;
+    let (count, number) = (ids.len(), case.container.instance);
+    let ids = ids.iter().map(|id| id.get(..12).unwrap_or(id)).collect::<Vec<_>>().join(", ");
+    Some(case.undetermined(format!(
+        "The kubelet lost a run and gave its number to the next: {count} runs bear the number {number} (containers {ids}), and which of \
+         them something happened to is not told apart."
+    )))
+}
+
 /// Nobody saw how it really ended, and nothing says that a SIGKILL did.
 pub(in crate::diagnosis) fn alone(case: &Case<'_>) -> Option<Attribution> {
     let made_up = case.invention.filter(|_| case.only_invented())?;

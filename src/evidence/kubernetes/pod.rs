@@ -192,12 +192,14 @@ impl PodReader {
         received: Received<'_>,
         statements: &mut Vec<Statement>,
     ) {
-        if !self.news(format!("started {name} {instance}")) {
+        // Its number is that of a run before it where the kubelet had lost that one.
+        let another = id.as_ref().is_some_and(|id| self.news(format!("id {name} {instance} {id}")));
+        if !self.news(format!("started {name} {instance}")) && !another {
             return;
         }
         let fact = Fact::Started(self.start_of(name, instance, id));
         let moment = at.unwrap_or(received.at);
-        self.begun.insert((name.to_owned(), instance), moment);
+        self.begun.entry((name.to_owned(), instance)).or_insert(moment);
         statements.push(Statement { source: Source::Runtime, moment, raw: None, fact });
     }
 

@@ -103,10 +103,12 @@ fn act(
         document.kill.is_some(),
         document.set_limit.is_some(),
         document.resize.is_some(),
+        document.lose_container.is_some(),
     ];
     match said.iter().filter(|said| **said).count() {
         0 => {
-            let hint = "say exactly one of delete, drain, rollout, create, kill, setLimit, resize";
+            let hint =
+                "say exactly one of delete, drain, rollout, create, kill, setLimit, resize, loseContainer";
             notes.problem(path, "does not say what to do", hint);
             None
         }
@@ -183,6 +185,12 @@ fn to_container(
         let memory = limit(set.memory, &path, notes);
         let container = selectors.select(&set.container, &path.key("container"), notes)?;
         return Some(Act::SetLimit { container, memory, pod_too: set.pod_too });
+    }
+    if let Some(lose) = &document.lose_container {
+        let path = path.key("loseContainer");
+        notes.needs_cluster(&path, "the kubelet makes the end up");
+        let container = selectors.select(&lose.container, &path.key("container"), notes)?;
+        return Some(Act::LoseContainer { container });
     }
     let resize = document.resize.as_ref()?;
     let path = path.key("resize");

@@ -211,7 +211,8 @@ impl About<'_> {
 fn asked_to_stop(action: &document::Action) -> Option<&str> {
     let deleted = action.delete.as_ref().map(|delete| delete.pod.as_str());
     let whole = || [&action.drain, &action.rollout].into_iter().flatten().next();
-    deleted.or_else(|| whole().map(|whole| whole.pod.as_str()))
+    let lost = || action.lose_container.as_ref().and_then(|lose| lose.container.split_once('/'));
+    deleted.or_else(|| whole().map(|whole| whole.pod.as_str())).or_else(|| lost().map(|(pod, _)| pod))
 }
 
 /// The container whose limit an action changes.

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::evidence::{Fact, Moment, Observation, OomDomain, OomSummary};
-
-/// PIDs of different machines are kept apart by what is put before them: no kernel has more than 2^22 (`PID_MAX_LIMIT`).
-const PIDS: u32 = 1 << 22;
+use crate::evidence::{Fact, Moment, Observation, OomDomain, OomSummary, PIDS_OF_A_MACHINE};
 
 /// A node, as the record sees it.
 #[derive(Clone, Debug)]
@@ -33,7 +30,7 @@ impl Place {
 
     fn pid(&self, pid: u32) -> u32 {
         // 0 is no process but an idle processor.
-        if pid == 0 { 0 } else { pid.saturating_add(self.machine.saturating_mul(PIDS)) }
+        if pid == 0 { 0 } else { pid.saturating_add(self.machine.saturating_mul(PIDS_OF_A_MACHINE)) }
     }
 
     fn moment(&self, moment: Moment) -> Moment {
@@ -206,7 +203,7 @@ mod tests {
             Observation { sequence: 0, source: Source::Trace, moment: Moment::exactly(100), raw: None, fact };
         let seen = other.translate(seen);
         assert_eq!(seen.moment, Moment::exactly(95));
-        assert_eq!(seen.fact, Fact::Victim(VictimMarked { pid: PIDS + 7, comm: None }));
+        assert_eq!(seen.fact, Fact::Victim(VictimMarked { pid: PIDS_OF_A_MACHINE + 7, comm: None }));
         assert_eq!(other.path("/kubepods"), "/b/kubepods");
     }
 }

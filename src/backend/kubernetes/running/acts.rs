@@ -31,6 +31,7 @@ impl RunningOnCluster {
             Act::Kill { container, signal, child } => self.kill(container, *signal, *child).await,
             Act::SetLimit { container, memory, .. } => self.set_limit(container, *memory).await,
             Act::Resize { container, memory } => self.resize(container, *memory).await,
+            Act::LoseContainer { container } => self.lose(container).await,
         }
     }
 
@@ -49,14 +50,42 @@ impl RunningOnCluster {
     async fn delete(&self, name: &str, grace_seconds: Option<u32>) -> Result<(), String> {
         let grace = grace_seconds.unwrap_or(self.entry(name)?.grace_seconds);
         for target in self.targets(name)? {
-            let before = clock::boot_ns();
-            let params = DeleteParams { grace_period_seconds: Some(grace), ..DeleteParams::default() };
-            let api = self.api();
-            let deleted = persist(PATIENT, || api.delete(&target.api_name, &params)).await;
-            deleted.map_err(|error| error.to_string())?;
-            self.asked(&target, StopReason::Delete, grace, before);
+            self.delete_one(&target, grace).await?;
         }
         Ok(())
+    }
+
+    async fn delete_one(&self, target: &Member, grace: u32) -> Result<(), String> {
+        let before = clock::boot_ns();
+        let params = DeleteParams { grace_period_seconds: Some(grace), ..DeleteParams::default() };
+        let api = self.api();
+        let deleted = persist(PATIENT, || api.delete(&target.api_name, &params)).await;
+        deleted.map_err(|error| error.to_string())?;
+        self.asked(target, StopReason::Delete, grace, before);
+        Ok(())
+    }
+
+    /// The kubelet comes back whatever happens meanwhile; if this is broken off, the tear-down brings it back.
+    async fn lose(&self, selector: &ContainerSelector) -> Result<(), String> {
+        for target in self.targets(&selector.pod)? {
+            let lost = self.lose_one(selector, &target).await;
+            let still_away = self.changes.bring_kubelets_back().await;
+            lost?;
+            still_away.into_iter().next().map_or(Ok(()), Err)?;
+        }
+        Ok(())
+    }
+
+    async fn lose_one(&self, selector: &ContainerSelector, target: &Member) -> Result<(), String> {
+        let id = self.told.latest_id(&target.name, &selector.container);
+        let id = id.ok_or_else(|| format!("{selector} does not run"))?;
+        let object = self.api().get(&target.api_name).await.map_err(|error| error.to_string())?;
+        let node = object.spec.and_then(|spec| spec.node_name);
+        let node = node.ok_or_else(|| format!("{} is on no node", target.name))?;
+        self.changes.take_kubelet_away(&node).await.map_err(|error| error.to_string())?;
+        self.changes.remove_once_ended(&node, &id).await.map_err(|error| error.to_string())?;
+        // Not before: a container that a deletion ended would have been seen to.
+        self.delete_one(target, self.entry(&selector.pod)?.grace_seconds).await
     }
 
     /// The Eviction API, as `kubectl drain` uses it. A body that names no version is read as the newest that the server has:
