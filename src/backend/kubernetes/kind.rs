@@ -10,6 +10,9 @@ mod usage;
 mod version;
 
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::image::Image;
 use super::node::LocalNode;
@@ -20,6 +23,11 @@ use config::Settings;
 pub use guard::Guard;
 pub use mark::{Maker, name_of_run};
 pub use version::Version;
+
+/// How often a cluster's removal is tried.
+const DELETE_TRIES: u32 = 5;
+/// How long it takes an engine to come to the end of what it was asked for before.
+const DELETE_AGAIN: Duration = Duration::from_secs(1);
 
 /// `kind` and the engine that it uses.
 #[derive(Clone, Debug)]
@@ -126,6 +134,19 @@ impl Kind {
 
     /// Removes a cluster, with what a creation that was broken off may still bring forth.
     pub async fn delete(&self, cluster: &str) -> Result<(), BackendError> {
+        let mut tries = 1;
+        loop {
+            match self.delete_once(cluster).await {
+                // A container that is just being started cannot be removed yet.
+                Err(error) if tries < DELETE_TRIES => tracing::info!("{error}"),
+                done => return done,
+            }
+            tries += 1;
+            sleep(DELETE_AGAIN).await;
+        }
+    }
+
+    async fn delete_once(&self, cluster: &str) -> Result<(), BackendError> {
         // Its credentials go with it, in whichever file they are by default.
         call::run("kind", &["delete", "cluster", "--name", cluster]).await?;
         let label = format!("label=io.x-k8s.kind.cluster={cluster}");
@@ -133,6 +154,13 @@ impl Kind {
             self.engine(&["rm", "-f", "-v", &node]).await?;
         }
         Ok(())
+    }
+
+    /// Removes a cluster whose making was broken off: what the engine was asked for before that may come only now.
+    pub async fn delete_begun(&self, cluster: &str) -> Result<(), BackendError> {
+        self.delete(cluster).await?;
+        sleep(DELETE_AGAIN).await;
+        self.delete(cluster).await
     }
 
     /// The names of a cluster's nodes.

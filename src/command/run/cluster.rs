@@ -186,11 +186,15 @@ impl MadeCluster {
 impl Drop for MadeCluster {
     fn drop(&mut self) {
         // Only a panic or a future that is no longer waited for comes here.
-        if self.kind.is_some() {
-            let args = ["delete", "cluster", "--name", &self.name];
-            if let Err(error) = std::process::Command::new("kind").args(args).output() {
-                tracing::warn!("the kind cluster {} could not be removed: {error}", self.name);
-            }
+        let Some(kind) = self.kind.take() else { return };
+        let name = self.name.clone();
+        let deleting = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| BackendError::doing("start a runtime", error))?;
+            runtime.block_on(kind.delete_begun(&name))
+        });
+        if let Ok(Err(error)) = deleting.join() {
+            complain(&format!("the kind cluster {} is left behind; `exit137 gc` removes it: {error}", self.name));
         }
     }
 }

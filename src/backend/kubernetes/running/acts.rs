@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::api::{DeleteParams, EvictParams, Patch, PatchParams};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::super::client::{PATIENT, persist};
 use super::super::members::Member;
@@ -19,6 +19,12 @@ use crate::scenario::{Act, ContainerSelector, Pod, PodKind};
 
 /// How long `kubectl drain` waits where a PodDisruptionBudget forbids an eviction (kubectl pkg/drain: `evictPods`).
 const ASKED_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long a container that runs may stay without a process that is known: what triggers an action may be heard of before it is.
+const PROCESS_KNOWN_WITHIN: Duration = Duration::from_secs(3);
+
+/// How often the processes are asked for until they are known.
+const PROCESS_ASKED_EVERY: Duration = Duration::from_millis(20);
 
 impl RunningOnCluster {
     /// Carries out an action; answers why it could not be.
@@ -171,9 +177,23 @@ impl RunningOnCluster {
         if places.is_empty() { Err(format!("{selector} does not run")) } else { Ok(places) }
     }
 
+    /// Where the latest runs of these containers are, and their main processes.
+    async fn processes(&self, container: &ContainerSelector) -> Result<Vec<(Place, u32)>, String> {
+        let deadline = Instant::now() + PROCESS_KNOWN_WITHIN;
+        loop {
+            let known = self.places(container).and_then(|places| {
+                let with_pid = places.into_iter().map(|place| place.main_pid.map(|pid| (place, pid)));
+                with_pid.collect::<Option<Vec<_>>>().ok_or_else(|| format!("{container} does not run"))
+            });
+            if known.is_ok() || self.node.is_none() || Instant::now() >= deadline {
+                return known;
+            }
+            sleep(PROCESS_ASKED_EVERY).await;
+        }
+    }
+
     async fn kill(&self, container: &ContainerSelector, signal: i32, child: bool) -> Result<(), String> {
-        for place in self.places(container)? {
-            let main_pid = place.main_pid.ok_or_else(|| format!("{container} does not run"))?;
+        for (place, main_pid) in self.processes(container).await? {
             let cgroup_procs = place.cgroup.directory.join("cgroup.procs");
             act(&ActionSpec::Kill { cgroup_procs, main_pid, child, signal }).await?;
         }
