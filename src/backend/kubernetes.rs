@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::{Api, ListParams};
 
 use super::local::cgroup::Hierarchy;
@@ -131,6 +131,28 @@ impl KubernetesBackend {
     /// What a scenario asks for that this cluster does not serve.
     pub async fn lack(&self, scenario: &Scenario) -> Result<Option<String>, BackendError> {
         objects::lack(&self.client, scenario).await
+    }
+
+    /// What tells whether another run's experience with the sources holds for this one: cluster, nodes, their boot, and how they
+    /// are watched from here. `None` where the API does not say which cluster it is.
+    pub async fn identity(&self) -> Option<String> {
+        let namespaces: Api<Namespace> = self.client.all();
+        let system = ListParams::default().fields("metadata.name=kube-system");
+        let listed = persist(PATIENT, || namespaces.list_metadata(&system)).await.ok()?;
+        let uid = listed.items.first()?.metadata.uid.clone()?;
+        let node = |node: &NodeFacts| {
+            let NodeFacts { name, kubelet, runtime, kernel, boot_id, .. } = node;
+            format!("{name} {kubelet} {runtime} {kernel} {boot_id}")
+        };
+        let mut nodes: Vec<String> = self.cluster.nodes.iter().map(node).collect();
+        nodes.sort();
+        let watched = match (&self.observers, &self.agents) {
+            (Ok(_), _) => "from its host",
+            (Err(_), Some(_)) => "by agents",
+            (Err(why), None) => why,
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        Some(format!("{uid} {} exit137 {version} {watched} {}", self.host().boot_id, nodes.join("; ")))
     }
 
     /// What the cluster is.

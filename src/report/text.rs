@@ -2,13 +2,14 @@
 
 mod style;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::model::{
-    AttributionReport, Outcome, Report, ScenarioReport, TerminationReport, TimeReport, TrialReport,
+    AttributionReport, ClusterReport, Outcome, Report, ScenarioReport, TerminationReport, TimeReport, TrialReport,
 };
 use crate::cause::Confidence;
-use crate::evidence::{ContainerRef, End};
+use crate::evidence::{ContainerRef, End, Source};
 pub use style::Style;
 
 /// The whole report.
@@ -21,6 +22,9 @@ pub fn render(report: &Report, style: Style) -> String {
     if !out.is_empty() {
         out.push('\n');
     }
+    for cluster in &report.clusters {
+        let _ = writeln!(out, "{}", style.dim(&sources(cluster)));
+    }
     let s = &report.summary;
     let count = |n: u32, word: &str| format!("{n} {word}");
     let mut parts = vec![count(s.passed, "passed"), count(s.failed, "failed")];
@@ -32,6 +36,23 @@ pub fn render(report: &Report, style: Style) -> String {
     let worst = report.scenarios.iter().map(|scenario| scenario.outcome).max().unwrap_or(Outcome::Skipped);
     let _ = writeln!(out, "{}", style.outcome(worst, &parts.join(", ")));
     out
+}
+
+/// What can be seen on a cluster; sources that are blind for the same reason go together.
+fn sources(cluster: &ClusterReport) -> String {
+    let words = |sources: &[Source]| {
+        sources.iter().map(|source| source.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let mut line = format!("{} ({}): OOM kills are seen by ", cluster.context, cluster.version);
+    line.push_str(&if cluster.sees.is_empty() { "nobody".to_owned() } else { words(&cluster.sees) });
+    let mut reasons: BTreeMap<&str, Vec<Source>> = BTreeMap::new();
+    for missing in &cluster.blind {
+        reasons.entry(&missing.why).or_default().push(missing.source);
+    }
+    for (why, blind) in reasons {
+        let _ = write!(line, "; not by {}: {why}", words(&blind));
+    }
+    line
 }
 
 fn scenario_lines(out: &mut String, scenario: &ScenarioReport, width: usize, style: Style) {
