@@ -143,7 +143,8 @@ async fn on_clusters(
     for (number, group) in clusters.plan(runnable).iter().enumerate() {
         match Box::pin(unless_interrupted(interrupt, clusters.prepare(args, number, group))).await {
             Some(Ok(ready)) => {
-                reports.extend(on_cluster(args, ready, (number, group), interrupt, artifacts, statuses).await?);
+                reports
+                    .extend(on_cluster(args, ready, (number, group), interrupt, artifacts, statuses).await?);
             }
             // The scenarios that have run are reported all the same.
             Some(Err(error)) => {
@@ -179,7 +180,8 @@ async fn on_cluster(
         }
     }
     let jobs = usize::try_from(args.jobs).unwrap_or(usize::MAX);
-    let sings = if known.is_empty() { Ok(true) } else { canary::sings(&backend, number, interrupt, artifacts).await };
+    let sings =
+        if known.is_empty() { Ok(true) } else { canary::sings(&backend, number, interrupt, artifacts).await };
     let ran = match sings {
         Ok(true) => run_on(args, &known, backend, jobs, interrupt, artifacts, statuses).await,
         not => {

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::model::{
-    AttributionReport, ClusterReport, Outcome, Report, ScenarioReport, TerminationReport, TimeReport, TrialReport,
+    AttributionReport, ClusterReport, Outcome, Report, ScenarioReport, TerminationReport, TimeReport,
+    TrialReport,
 };
 use crate::cause::Confidence;
 use crate::evidence::{ContainerRef, End, Source};
@@ -40,9 +41,8 @@ pub fn render(report: &Report, style: Style) -> String {
 
 /// What can be seen on a cluster; sources that are blind for the same reason go together.
 fn sources(cluster: &ClusterReport) -> String {
-    let words = |sources: &[Source]| {
-        sources.iter().map(|source| source.as_str()).collect::<Vec<_>>().join(", ")
-    };
+    let words =
+        |sources: &[Source]| sources.iter().map(|source| source.as_str()).collect::<Vec<_>>().join(", ");
     let mut line = format!("{} ({}): OOM kills are seen by ", cluster.context, cluster.version);
     line.push_str(&if cluster.sees.is_empty() { "nobody".to_owned() } else { words(&cluster.sees) });
     let mut reasons: BTreeMap<&str, Vec<Source>> = BTreeMap::new();

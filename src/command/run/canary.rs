@@ -72,7 +72,9 @@ async fn die(
     }
     let judged = canary::judge(&artifacts::read_trial(&folder)?.observations);
     backend.judged(&folder, judged.is_ok(), began).await;
-    judged.map(Some).map_err(|why| format!("{}: {why}; its record is in {}", backend.cluster().context, folder.display()))
+    judged
+        .map(Some)
+        .map_err(|why| format!("{}: {why}; its record is in {}", backend.cluster().context, folder.display()))
 }
 
 /// Where it is kept what was seen under these circumstances: gone with the boot, as the folder of the runs' locks is.
