@@ -169,7 +169,7 @@ impl KubernetesBackend {
         let watched = match (&self.observers, &self.agents) {
             (Ok(_), _) => "from its host",
             (Err(_), Some(_)) => "by agents",
-            (Err(why), None) => why,
+            (Err(why), None) => why.as_str(),
         };
         let version = env!("CARGO_PKG_VERSION");
         Some(format!("{uid} {} exit137 {version} {watched} {}", self.host().boot_id, nodes.join("; ")))

@@ -184,8 +184,8 @@ async fn on_cluster(
         if known.is_empty() { Ok(true) } else { canary::sings(&backend, number, interrupt, artifacts).await };
     let ran = match sings {
         Ok(true) => run_on(args, &known, backend, jobs, interrupt, artifacts, statuses).await,
-        not => {
-            statuses.extend(not.err().map(|why| fail(&why)));
+        Ok(false) | Err(_) => {
+            statuses.extend(sings.err().map(|why| fail(&why)));
             tear_down(backend, statuses).await;
             schedule::not_run(&known, artifacts)
         }

@@ -47,7 +47,7 @@ fn sources(cluster: &ClusterReport) -> String {
     line.push_str(&if cluster.sees.is_empty() { "nobody".to_owned() } else { words(&cluster.sees) });
     let mut reasons: BTreeMap<&str, Vec<Source>> = BTreeMap::new();
     for missing in &cluster.blind {
-        reasons.entry(&missing.why).or_default().push(missing.source);
+        reasons.entry(missing.why.as_str()).or_default().push(missing.source);
     }
     for (why, blind) in reasons {
         let _ = write!(line, "; not by {}: {why}", words(&blind));

@@ -80,7 +80,7 @@ async fn die(
 /// Where it is kept what was seen under these circumstances: gone with the boot, as the folder of the runs' locks is.
 fn memory(identity: &str) -> PathBuf {
     let digest = Sha256::digest(identity.as_bytes());
-    let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let name = digest.iter().take(16).fold(String::new(), |name, byte| name + &format!("{byte:02x}"));
     lock::directory().join("canaries").join(format!("{name}.json"))
 }
 
