@@ -231,3 +231,31 @@ fn share(part: u64, of: u64) -> f64 {
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::Missing;
+
+    #[test]
+    fn the_blind_sources_of_a_cluster_are_told_once_for_each_reason() {
+        let blind = |source, why: &str| Missing { source, why: why.to_owned() };
+        let cluster = ClusterReport {
+            context: "kind-ci".to_owned(),
+            version: "v1.36.2".to_owned(),
+            sees: vec![Source::Runtime, Source::Kubelet],
+            blind: vec![
+                blind(Source::Kmsg, "no root"),
+                blind(Source::Trace, "no tracefs"),
+                blind(Source::Memcg, "no root"),
+            ],
+            remembered: true,
+        };
+        assert_eq!(
+            sources(&cluster),
+            "kind-ci (v1.36.2): OOM kills are seen by runtime, kubelet; not by kmsg, memcg: no root; not by trace: no tracefs"
+        );
+        let all = ClusterReport { blind: Vec::new(), ..cluster };
+        assert_eq!(sources(&all), "kind-ci (v1.36.2): OOM kills are seen by runtime, kubelet");
+    }
+}
