@@ -5,11 +5,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::evidence::{record, sample};
 use crate::loader::{Loaded, kept_manifest};
+use crate::report::model::ClusterReport;
 use crate::report::trial::Kept;
 
 /// A run's folder.
@@ -28,6 +30,7 @@ pub struct Skip {
 }
 
 const SKIPPED: &str = "skipped.json";
+const CLUSTERS: &str = "clusters.json";
 
 /// One trial's place in a run's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +79,22 @@ impl Artifacts {
     /// Keeps, in a scenario's folder, why it was not run.
     pub fn skip(scenario: &Path, skip: &Skip) -> io::Result<()> {
         write_whole(&scenario.join(SKIPPED), &serde_json::to_string(skip)?)
+    }
+
+    /// Makes the folder of a cluster's canary. No scenario's name has a dot.
+    pub fn canary(&self, number: usize) -> io::Result<PathBuf> {
+        let folder = self.folder.join(format!("canary.{number}"));
+        make(&folder)?;
+        Ok(folder)
+    }
+
+    /// Keeps what can be seen on one more of the run's clusters.
+    pub fn add_cluster(&self, cluster: ClusterReport) -> Result<(), String> {
+        let mut clusters = read_clusters(&self.folder)?;
+        clusters.push(cluster);
+        let text = serde_json::to_string_pretty(&clusters).map_err(|error| error.to_string())?;
+        let path = self.folder.join(CLUSTERS);
+        write_whole(&path, &text).map_err(|error| format!("cannot write {}: {error}", path.display()))
     }
 
     /// Makes a trial's folder in a scenario's.
@@ -138,8 +157,17 @@ pub fn trials(scenario: &Path) -> io::Result<Vec<TrialFolder>> {
 
 /// Why a scenario was not run, if it was skipped.
 pub fn read_skip(scenario: &Path) -> Result<Option<Skip>, String> {
-    let path = scenario.join(SKIPPED);
-    match fs::read(&path) {
+    read_json(&scenario.join(SKIPPED))
+}
+
+/// The clusters of a run, none if it was on its host.
+pub fn read_clusters(run: &Path) -> Result<Vec<ClusterReport>, String> {
+    Ok(read_json(&run.join(CLUSTERS))?.unwrap_or_default())
+}
+
+/// What a file holds, if it is there.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
+    match fs::read(path) {
         Ok(bytes) => {
             serde_json::from_slice(&bytes).map(Some).map_err(|error| format!("{}: {error}", path.display()))
         }

@@ -110,10 +110,10 @@ pub struct Run {
 /// What stays when a run is over.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Keep {
-    /// Leave the kind clusters that the run made for itself
+    /// On a cluster, leave the trials' namespaces, and the kind clusters that the run made for itself; `gc --kept` removes them
     #[arg(long)]
     pub keep: bool,
-    /// Leave them if the run did not pass
+    /// Leave those of trials that did not pass, and of clusters on which one did not
     #[arg(long)]
     pub keep_on_failure: bool,
 }
@@ -150,6 +150,9 @@ pub struct Gc {
     /// On the cluster of this kube context too
     #[arg(long, value_name = "CONTEXT")]
     pub context: Option<String>,
+    /// Remove what runs were told to keep (--keep, --keep-on-failure), too
+    #[arg(long)]
+    pub kept: bool,
 }
 
 /// `exit137 agent`.

@@ -3,6 +3,7 @@
 //! A diagnosis is a fold: [`Diagnosis::observe`] changes what is known so far, [`Diagnosis::finish`] settles it. Live
 //! progress, the final verdict and `exit137 report` all use this one.
 
+pub mod canary;
 mod case;
 mod classify;
 mod counters;

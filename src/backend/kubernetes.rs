@@ -6,6 +6,7 @@ mod changes;
 mod client;
 mod condition;
 pub mod image;
+mod keep;
 pub mod kind;
 mod lease;
 mod leftovers;
@@ -28,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::{Api, ListParams};
 
 use super::local::cgroup::Hierarchy;
@@ -40,6 +41,7 @@ use crate::observe::Observers;
 use crate::recorder::Recorder;
 use crate::scenario::Scenario;
 use client::{Client, PATIENT, persist};
+pub use keep::Keep;
 pub use leftovers::Collected;
 pub use node::LocalNode;
 pub use running::RunningOnCluster;
@@ -60,6 +62,8 @@ pub struct Access {
     pub nodes: Vec<LocalNode>,
     /// The kind cluster that the run made for itself, whose nodes scenarios may change.
     pub kind: Option<(kind::Kind, String)>,
+    /// What stays of the trials.
+    pub keep: Keep,
 }
 
 /// The cluster backend, for the length of a run.
@@ -76,6 +80,8 @@ pub struct KubernetesBackend {
     observers: Result<Arc<Observers>, String>,
     /// What watches them otherwise.
     agents: Option<agent::Agents>,
+    keep: Keep,
+    undecided: Arc<keep::Undecided>,
     lease: lease::Held,
     _lock: RunLock,
 }
@@ -83,7 +89,7 @@ pub struct KubernetesBackend {
 impl KubernetesBackend {
     /// Reaches a cluster, removes what dead runs left there, and makes what this run needs.
     pub async fn prepare(access: Access) -> Result<Self, BackendError> {
-        let Access { context, kubeconfig, image, nodes, kind } = access;
+        let Access { context, kubeconfig, image, nodes, kind, keep } = access;
         let client = Client::of_context(&context, kubeconfig.as_deref()).await?;
         let cluster = facts(&context, &client).await?;
         rights::check(&context, &client, nodes.is_empty()).await?;
@@ -127,12 +133,65 @@ impl KubernetesBackend {
                 return Err(error);
             }
         };
-        Ok(Self { run, client, image, cluster, nodes, kind, observers, agents, lease, _lock: lock })
+        let undecided = Arc::default();
+        Ok(Self {
+            run,
+            client,
+            image,
+            cluster,
+            nodes,
+            kind,
+            observers,
+            agents,
+            keep,
+            undecided,
+            lease,
+            _lock: lock,
+        })
     }
 
     /// What a scenario asks for that this cluster does not serve.
     pub async fn lack(&self, scenario: &Scenario) -> Result<Option<String>, BackendError> {
         objects::lack(&self.client, scenario).await
+    }
+
+    /// What tells whether another run's experience with the sources holds for this one: cluster, nodes, their boot, and how they
+    /// are watched from here. `None` where the API does not say which cluster it is.
+    pub async fn identity(&self) -> Option<String> {
+        let namespaces: Api<Namespace> = self.client.all();
+        let system = ListParams::default().fields("metadata.name=kube-system");
+        let listed = persist(PATIENT, || namespaces.list_metadata(&system)).await.ok()?;
+        let uid = listed.items.first()?.metadata.uid.clone()?;
+        let node = |node: &NodeFacts| {
+            let NodeFacts { name, kubelet, runtime, kernel, boot_id, .. } = node;
+            format!("{name} {kubelet} {runtime} {kernel} {boot_id}")
+        };
+        let mut nodes: Vec<String> = self.cluster.nodes.iter().map(node).collect();
+        nodes.sort();
+        let watched = match (&self.observers, &self.agents) {
+            (Ok(_), _) => "from its host",
+            (Err(_), Some(_)) => "by agents",
+            (Err(why), None) => why.as_str(),
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        Some(format!("{uid} {} exit137 {version} {watched} {}", self.host().boot_id, nodes.join("; ")))
+    }
+
+    /// Keeps or removes the namespace of a trial that was judged.
+    async fn decide(&self, namespace: &str, passed: bool) {
+        if passed && self.keep != Keep::Everything {
+            // What stays, the end of the run tells.
+            keep::remove(&self.client, namespace).await;
+            return;
+        }
+        let context = &self.cluster.context;
+        match keep::keep(&self.client, namespace, &self.run).await {
+            Ok(()) => tracing::warn!(
+                "kept the namespace {namespace}: `kubectl --context {context} -n {namespace} get pods` shows its pods, \
+                 `exit137 gc --context {context} --kept` removes it"
+            ),
+            Err(error) => tracing::warn!("the namespace {namespace} could not be kept: {error}"),
+        }
     }
 
     /// What the cluster is.
@@ -174,6 +233,9 @@ impl Backend for KubernetesBackend {
         } else {
             let engine = self.cluster.context.starts_with("kind-").then(kind::engine);
             artifacts::gather_nodes(trial, &self.client, engine.as_deref(), began_unix_ns).await;
+        }
+        if let Some(namespace) = self.undecided.take(trial) {
+            self.decide(&namespace, passed).await;
         }
     }
 
@@ -260,10 +322,13 @@ fn root(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), root)
 }
 
-/// Removes what dead runs left on the cluster of a kube context.
-pub async fn collect(context: &str) -> Result<Collected, BackendError> {
+/// Removes what dead runs left on the cluster of a kube context, and if asked what runs kept there.
+pub async fn collect(context: &str, kept: bool) -> Result<Collected, BackendError> {
     let client = Client::of_context(context, None).await?;
     let mut collected = leftovers::collect(&client).await?;
+    if kept {
+        leftovers::collect_kept(&client, &mut collected).await?;
+    }
     collected.gone.extend(agent::collect(&client, None).await?);
     Ok(collected)
 }

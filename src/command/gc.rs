@@ -11,13 +11,13 @@ pub fn gc(args: &cli::Gc) -> ExitStatus {
     let (mut removed, mut stuck) = (gc::collect(), Vec::new());
     // Without kind there are no clusters of its kind.
     if let Ok(kind) = block_on(Kind::find()) {
-        match block_on(kind.collect()) {
+        match block_on(kind.collect(args.kept)) {
             Ok(gone) => removed.gone.extend(gone),
             Err(why) => removed.failed.push(format!("kind's clusters: {why}")),
         }
     }
     if let Some(context) = &args.context {
-        match block_on(kubernetes::collect(context)) {
+        match block_on(kubernetes::collect(context, args.kept)) {
             Ok(collected) => {
                 removed.gone.extend(collected.gone);
                 stuck = collected.stuck;

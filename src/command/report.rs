@@ -46,7 +46,7 @@ fn read(folder: &Path) -> Result<Report, String> {
     }
     let mut host = None;
     let reports = scenarios.iter().map(|path| scenario(path, &mut host)).collect::<Result<_, _>>()?;
-    Ok(Report::new(host, reports))
+    Ok(Report::new(host, reports).on(artifacts::read_clusters(folder)?))
 }
 
 /// A scenario of a run, as far as it was recorded.

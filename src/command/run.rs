@@ -1,5 +1,6 @@
 //! `exit137 run`.
 
+mod canary;
 mod cluster;
 mod disruption;
 mod environment;
@@ -62,7 +63,11 @@ pub fn run(args: &cli::Run, color: Color) -> ExitStatus {
         Err(why) => return fail(&why),
     };
     let host = scenarios.iter().find_map(|(_, host)| host.clone());
-    let report = Report::new(host, scenarios.into_iter().map(|(report, _)| report).collect());
+    let clusters = match artifacts::read_clusters(artifacts.folder()) {
+        Ok(clusters) => clusters,
+        Err(why) => return fail(&why),
+    };
+    let report = Report::new(host, scenarios.into_iter().map(|(report, _)| report).collect()).on(clusters);
     let told = tell(args, color, &report, &artifacts);
     ExitStatus::choose([told, report.exit_status()].into_iter().chain(interrupted))
 }
@@ -138,7 +143,8 @@ async fn on_clusters(
     for (number, group) in clusters.plan(runnable).iter().enumerate() {
         match Box::pin(unless_interrupted(interrupt, clusters.prepare(args, number, group))).await {
             Some(Ok(ready)) => {
-                reports.extend(on_cluster(args, ready, group, interrupt, artifacts, statuses).await?);
+                reports
+                    .extend(on_cluster(args, ready, (number, group), interrupt, artifacts, statuses).await?);
             }
             // The scenarios that have run are reported all the same.
             Some(Err(error)) => {
@@ -155,7 +161,7 @@ async fn on_clusters(
 async fn on_cluster(
     args: &cli::Run,
     ready: Ready,
-    group: &Group<'_>,
+    (number, group): (usize, &Group<'_>),
     interrupt: &Interrupt,
     artifacts: &Artifacts,
     statuses: &mut Vec<ExitStatus>,
@@ -174,7 +180,16 @@ async fn on_cluster(
         }
     }
     let jobs = usize::try_from(args.jobs).unwrap_or(usize::MAX);
-    let ran = run_on(args, &known, backend, jobs, interrupt, artifacts, statuses).await;
+    let sings =
+        if known.is_empty() { Ok(true) } else { canary::sings(&backend, number, interrupt, artifacts).await };
+    let ran = match sings {
+        Ok(true) => run_on(args, &known, backend, jobs, interrupt, artifacts, statuses).await,
+        Ok(false) | Err(_) => {
+            statuses.extend(sings.err().map(|why| fail(&why)));
+            tear_down(backend, statuses).await;
+            schedule::not_run(&known, artifacts)
+        }
+    };
     let passed = ran.as_ref().is_ok_and(|ran| {
         Report::new(None, ran.iter().map(|(report, _)| report.clone()).collect()).exit_status()
             == ExitStatus::Passed
@@ -214,11 +229,15 @@ async fn run_on<B: Backend>(
 ) -> Result<Vec<Reported>, String> {
     let progress = Progress::new();
     let ran = schedule::run_all(runnable, args.repeat, &backend, jobs, interrupt, artifacts, &progress).await;
+    tear_down(backend, statuses).await;
+    ran
+}
+
+async fn tear_down<B: Backend>(backend: Arc<B>, statuses: &mut Vec<ExitStatus>) {
     for problem in environment::tear_down(backend).await {
         complain(&format!("left behind: {problem}"));
         statuses.push(ExitStatus::Environment);
     }
-    ran
 }
 
 /// Keeps that a scenario is not run, so that the run's folder tells it too.

@@ -19,6 +19,9 @@ pub struct Report {
     pub version: String,
     /// What the run ran on.
     pub host: Option<HostReport>,
+    /// The clusters that it ran on, and what can be seen there.
+    #[serde(default)]
+    pub clusters: Vec<ClusterReport>,
     /// How many scenarios came to what.
     pub summary: Summary,
     /// Each scenario.
@@ -57,6 +60,22 @@ impl From<HostFacts> for HostReport {
             boot_id: facts.boot_id,
         }
     }
+}
+
+/// A cluster, and which of its sources see an OOM kill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterReport {
+    /// The kube context's name.
+    pub context: String,
+    /// The API server's version.
+    pub version: String,
+    /// The sources that saw a canary being OOM-killed: a container that was let run into its limit before the scenarios.
+    pub sees: Vec<Source>,
+    /// Those that did not, and why.
+    pub blind: Vec<Missing>,
+    /// Whether that was in an earlier run, on the same boot, nodes and cluster.
+    pub remembered: bool,
 }
 
 /// How many scenarios came to what.
@@ -287,7 +306,15 @@ impl Report {
                 Outcome::Skipped => &mut summary.skipped,
             } += 1;
         }
-        Self { version: VERSION.to_owned(), host: host.map(HostReport::from), summary, scenarios }
+        let (version, host) = (VERSION.to_owned(), host.map(HostReport::from));
+        Self { version, host, clusters: Vec::new(), summary, scenarios }
+    }
+
+    /// The same, run on these clusters.
+    #[must_use]
+    pub fn on(mut self, clusters: Vec<ClusterReport>) -> Self {
+        self.clusters = clusters;
+        self
     }
 
     /// The exit status that these outcomes ask for.

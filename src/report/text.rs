@@ -2,13 +2,15 @@
 
 mod style;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::model::{
-    AttributionReport, Outcome, Report, ScenarioReport, TerminationReport, TimeReport, TrialReport,
+    AttributionReport, ClusterReport, Outcome, Report, ScenarioReport, TerminationReport, TimeReport,
+    TrialReport,
 };
 use crate::cause::Confidence;
-use crate::evidence::{ContainerRef, End};
+use crate::evidence::{ContainerRef, End, Source};
 pub use style::Style;
 
 /// The whole report.
@@ -21,6 +23,9 @@ pub fn render(report: &Report, style: Style) -> String {
     if !out.is_empty() {
         out.push('\n');
     }
+    for cluster in &report.clusters {
+        let _ = writeln!(out, "{}", style.dim(&sources(cluster)));
+    }
     let s = &report.summary;
     let count = |n: u32, word: &str| format!("{n} {word}");
     let mut parts = vec![count(s.passed, "passed"), count(s.failed, "failed")];
@@ -32,6 +37,22 @@ pub fn render(report: &Report, style: Style) -> String {
     let worst = report.scenarios.iter().map(|scenario| scenario.outcome).max().unwrap_or(Outcome::Skipped);
     let _ = writeln!(out, "{}", style.outcome(worst, &parts.join(", ")));
     out
+}
+
+/// What can be seen on a cluster; sources that are blind for the same reason go together.
+fn sources(cluster: &ClusterReport) -> String {
+    let words =
+        |sources: &[Source]| sources.iter().map(|source| source.as_str()).collect::<Vec<_>>().join(", ");
+    let mut line = format!("{} ({}): OOM kills are seen by ", cluster.context, cluster.version);
+    line.push_str(&if cluster.sees.is_empty() { "nobody".to_owned() } else { words(&cluster.sees) });
+    let mut reasons: BTreeMap<&str, Vec<Source>> = BTreeMap::new();
+    for missing in &cluster.blind {
+        reasons.entry(missing.why.as_str()).or_default().push(missing.source);
+    }
+    for (why, blind) in reasons {
+        let _ = write!(line, "; not by {}: {why}", words(&blind));
+    }
+    line
 }
 
 fn scenario_lines(out: &mut String, scenario: &ScenarioReport, width: usize, style: Style) {
@@ -210,4 +231,32 @@ fn share(part: u64, of: u64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::Missing;
+
+    #[test]
+    fn the_blind_sources_of_a_cluster_are_told_once_for_each_reason() {
+        let blind = |source, why: &str| Missing { source, why: why.to_owned() };
+        let cluster = ClusterReport {
+            context: "kind-ci".to_owned(),
+            version: "v1.36.2".to_owned(),
+            sees: vec![Source::Runtime, Source::Kubelet],
+            blind: vec![
+                blind(Source::Kmsg, "no root"),
+                blind(Source::Trace, "no tracefs"),
+                blind(Source::Memcg, "no root"),
+            ],
+            remembered: true,
+        };
+        assert_eq!(
+            sources(&cluster),
+            "kind-ci (v1.36.2): OOM kills are seen by runtime, kubelet; not by kmsg, memcg: no root; not by trace: no tracefs"
+        );
+        let all = ClusterReport { blind: Vec::new(), ..cluster };
+        assert_eq!(sources(&all), "kind-ci (v1.36.2): OOM kills are seen by runtime, kubelet");
+    }
 }

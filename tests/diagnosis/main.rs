@@ -11,6 +11,7 @@
 
 mod ablation;
 mod asked;
+mod canary;
 mod canned;
 mod laws;
 mod pidless;

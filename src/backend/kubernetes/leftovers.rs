@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::api_error;
 use super::client::{Client, PATIENT, persist};
+use super::keep::KEPT;
 use super::lease::{self, Leases};
 use super::manifest::RUN;
 use crate::backend::BackendError;
@@ -60,6 +61,14 @@ pub(super) async fn collect(client: &Client) -> Result<Collected, BackendError> 
         }
     }
     Ok(collected)
+}
+
+/// Removes the namespaces that runs were told to keep.
+pub(super) async fn collect_kept(client: &Client, collected: &mut Collected) -> Result<(), BackendError> {
+    let kept = labelled::<Namespace>(client, KEPT).await;
+    let kept = kept.map_err(|error| api_error("look for what runs kept", &error))?;
+    remove::<Namespace>(client, kept, |_| true, collected).await;
+    Ok(())
 }
 
 /// Waits until no namespace of this run is left; answers those that do not go, and why.

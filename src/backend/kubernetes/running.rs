@@ -3,13 +3,13 @@
 mod acts;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod as KubernetesPod};
-use kube::api::{Api, ApiResource, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, ApiResource, ListParams, Patch, PatchParams};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -23,7 +23,7 @@ use super::manifest::{self, Place, Workload};
 use super::node::Finder;
 use super::told::{Begun, Told};
 use super::watch::{self, Contact};
-use super::{KubernetesBackend, api_error, changes, objects, scheduling};
+use super::{KubernetesBackend, api_error, changes, keep, objects, scheduling};
 use crate::backend::local::oom_score_adj;
 use crate::backend::{Backend as _, BackendError, Running};
 use crate::clock;
@@ -74,6 +74,9 @@ pub struct RunningOnCluster {
     contact: Arc<Contact>,
     logs: Arc<Logs>,
     artifacts: Arc<Artifacts>,
+    folder: PathBuf,
+    /// Where the namespace may stay: until the trial is judged.
+    undecided: Option<Arc<keep::Undecided>>,
     /// The most memory that a node has for pods.
     largest_node: Option<u64>,
     /// Whether there may be a namespace of ours.
@@ -156,6 +159,8 @@ impl RunningOnCluster {
             contact: Arc::default(),
             logs,
             artifacts,
+            folder: folder.to_path_buf(),
+            undecided: (backend.keep != keep::Keep::Nothing).then(|| Arc::clone(&backend.undecided)),
             largest_node: backend.cluster.nodes.iter().filter_map(|node| node.allocatable).max(),
             made: AtomicBool::new(false),
             controllers: Mutex::default(),
@@ -447,19 +452,11 @@ impl Running for RunningOnCluster {
         while clock::unix_ns() / SECOND == decided / SECOND {
             sleep(Duration::from_millis(20)).await;
         }
-        left.extend(self.remove(&self.controllers, Some(&self.place.namespace)).await);
-        // Whoever ignores SIGTERM is not waited for.
-        let (now, all) = (DeleteParams::default().grace_period(0), ListParams::default());
-        let background = DeleteParams::background();
-        let (pods, namespaces) = (self.api(), self.client.all::<Namespace>());
-        let name = &self.place.namespace;
-        if let Err(error) = persist(PATIENT, || pods.delete_collection(&now, &all)).await {
-            left.push(format!("pods in namespace {name}: {error}"));
-        }
-        match persist(PATIENT, || namespaces.delete(name, &background)).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => left.push(format!("namespace {name}: {error}")),
-            Ok(_) => {}
+        if let Some(undecided) = &self.undecided {
+            undecided.add(&self.folder, &self.place.namespace);
+        } else {
+            left.extend(self.remove(&self.controllers, Some(&self.place.namespace)).await);
+            left.extend(keep::remove(&self.client, &self.place.namespace).await);
         }
         left.extend(self.remove(&self.outside, None).await);
         left

@@ -3,7 +3,7 @@
 use crate::backend::BackendError;
 use crate::backend::kubernetes::image::Image;
 use crate::backend::kubernetes::kind::{Kind, Maker, NewCluster, name_of_run};
-use crate::backend::kubernetes::{Access, KubernetesBackend, preflight};
+use crate::backend::kubernetes::{Access, Keep, KubernetesBackend, preflight};
 use crate::backend::local::cgroup::Hierarchy;
 use crate::backend::local::lock::{self, RunLock};
 use crate::backend::local::{gc, in_initial_pid_namespace};
@@ -32,6 +32,7 @@ pub(super) struct KindClusters {
     there: bool,
     /// In the names of the clusters that it makes, which are its own for as long as it holds the lock.
     run: String,
+    keep: Keep,
     _lock: RunLock,
     /// For those clusters' credentials.
     folder: tempfile::TempDir,
@@ -62,11 +63,12 @@ impl Clusters {
                 image,
                 nodes: Vec::new(),
                 kind: None,
+                keep: keep(args.keep),
             })));
         }
         let kind = Kind::find().await?;
         preflight::check(&kind, args.kind.node_image.as_deref()).await?;
-        for what in kind.collect().await? {
+        for what in kind.collect(false).await? {
             tracing::warn!("removed what a killed run left behind: {what}");
         }
         let run = gc::new_run_name();
@@ -76,7 +78,15 @@ impl Clusters {
         let there = kind.clusters().await?.contains(&args.kind.cluster);
         let folder = tempfile::tempdir().map_err(|error| BackendError::doing("make a folder", error))?;
         let image = Image::build()?;
-        Ok(Self::Kind(Box::new(KindClusters { kind, image, there, run, _lock: lock, folder })))
+        Ok(Self::Kind(Box::new(KindClusters {
+            kind,
+            image,
+            there,
+            run,
+            keep: keep(args.keep),
+            _lock: lock,
+            folder,
+        })))
     }
 
     /// Which scenarios run where.
@@ -156,6 +166,7 @@ impl KindClusters {
             image: self.image.name().to_owned(),
             nodes: kind.nodes_on_this_host(cluster).await?,
             kind: own,
+            keep: self.keep,
         })
         .await
     }
@@ -196,6 +207,14 @@ impl Drop for MadeCluster {
         if let Ok(Err(error)) = deleting.join() {
             complain(&format!("the kind cluster {} is left behind; `exit137 gc` removes it: {error}", self.name));
         }
+    }
+}
+
+fn keep(told: cli::Keep) -> Keep {
+    match told {
+        cli::Keep { keep: true, .. } => Keep::Everything,
+        cli::Keep { keep_on_failure: true, .. } => Keep::Failed,
+        cli::Keep { .. } => Keep::Nothing,
     }
 }
 

@@ -60,15 +60,20 @@ impl Kind {
         Ok(run_of(cluster).is_some() || self.maker(cluster).await?.is_some())
     }
 
-    /// Removes the clusters of runs that are not alive; answers which.
-    pub async fn collect(&self) -> Result<Vec<String>, BackendError> {
+    /// Removes the clusters of runs that are not alive, and if asked those that they kept; answers which.
+    pub async fn collect(&self, kept: bool) -> Result<Vec<String>, BackendError> {
         let mut gone = Vec::new();
         for cluster in self.clusters().await? {
             let Some(run) = run_of(&cluster) else { continue };
             // A run takes its lock before it makes anything.
             let alive = lock::live_runs().iter().any(|live| live.name == run);
             // One without nodes is half made, or half removed.
-            if alive || self.maker(&cluster).await.is_ok_and(|maker| maker.is_some()) {
+            let stays = match self.maker(&cluster).await {
+                Ok(Some(Maker::Hand)) => true,
+                Ok(Some(Maker::KeptByRun)) => !kept,
+                Ok(None) | Err(_) => false,
+            };
+            if alive || stays {
                 continue;
             }
             self.delete(&cluster).await?;
