@@ -182,13 +182,12 @@ async fn on_cluster(
     let jobs = usize::try_from(args.jobs).unwrap_or(usize::MAX);
     let sings =
         if known.is_empty() { Ok(true) } else { canary::sings(&backend, number, interrupt, artifacts).await };
-    let ran = match sings {
-        Ok(true) => run_on(args, &known, backend, jobs, interrupt, artifacts, statuses).await,
-        Ok(false) | Err(_) => {
-            statuses.extend(sings.err().map(|why| fail(&why)));
-            tear_down(backend, statuses).await;
-            schedule::not_run(&known, artifacts)
-        }
+    let ran = if matches!(sings, Ok(true)) {
+        run_on(args, &known, backend, jobs, interrupt, artifacts, statuses).await
+    } else {
+        statuses.extend(sings.err().map(|why| fail(&why)));
+        tear_down(backend, statuses).await;
+        schedule::not_run(&known, artifacts)
     };
     let passed = ran.as_ref().is_ok_and(|ran| {
         Report::new(None, ran.iter().map(|(report, _)| report.clone()).collect()).exit_status()

@@ -36,7 +36,7 @@ pub fn judge(observations: &[Observation]) -> Result<Sight, String> {
         diagnosis.observe(observation);
     }
     let canary = Canary::of(observations);
-    canary.died(observations)?;
+    Canary::died(observations)?;
     let mut sight = Sight::default();
     let health = diagnosis.finish().sources;
     for source in SOURCES {
@@ -117,7 +117,7 @@ impl Canary {
     }
 
     /// Whether it came to the end that it was made for.
-    fn died(&self, observations: &[Observation]) -> Result<(), String> {
+    fn died(observations: &[Observation]) -> Result<(), String> {
         let (mut failed, mut code, mut began, mut swaps) = (None, None, false, false);
         for fact in observations.iter().map(|seen| &seen.fact) {
             if let Fact::Finished(Ending::Failed { why }) = fact {

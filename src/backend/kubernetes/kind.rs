@@ -25,7 +25,7 @@ pub use mark::{Maker, name_of_run};
 pub use version::Version;
 
 /// How often a cluster's removal is tried.
-const DELETE_TRIES: u32 = 5;
+const DELETE_TRIES: u32 = 10;
 /// How long it takes an engine to come to the end of what it was asked for before.
 const DELETE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -137,7 +137,7 @@ impl Kind {
         let mut tries = 1;
         loop {
             match self.delete_once(cluster).await {
-                // A container that is just being started cannot be removed yet.
+                // Docker lists one that is removed while it is being started until it has given that up.
                 Err(error) if tries < DELETE_TRIES => tracing::info!("{error}"),
                 done => return done,
             }
@@ -150,10 +150,14 @@ impl Kind {
         // Its credentials go with it, in whichever file they are by default.
         call::run("kind", &["delete", "cluster", "--name", cluster]).await?;
         let label = format!("label=io.x-k8s.kind.cluster={cluster}");
-        for node in lines(&self.engine(&["ps", "-aq", "--filter", &label]).await?) {
-            self.engine(&["rm", "-f", "-v", &node]).await?;
+        let left = lines(&self.engine(&["ps", "-aq", "--filter", &label]).await?);
+        for node in &left {
+            self.engine(&["rm", "-f", "-v", node]).await?;
         }
-        Ok(())
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(BackendError(format!("{} still listed the nodes {} of {cluster}", self.engine, left.join(", "))))
     }
 
     /// Removes a cluster whose making was broken off: what the engine was asked for before that may come only now.

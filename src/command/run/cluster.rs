@@ -205,7 +205,10 @@ impl Drop for MadeCluster {
             runtime.block_on(kind.delete_begun(&name))
         });
         if let Ok(Err(error)) = deleting.join() {
-            complain(&format!("the kind cluster {} is left behind; `exit137 gc` removes it: {error}", self.name));
+            complain(&format!(
+                "the kind cluster {} is left behind; `exit137 gc` removes it: {error}",
+                self.name
+            ));
         }
     }
 }
