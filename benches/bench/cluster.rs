@@ -5,14 +5,16 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use exit137::backend::kubernetes::kind::Kind;
+use exit137::backend::kubernetes::{Access, Keep, KubernetesBackend};
 use exit137::clock;
 use exit137::evidence::{Fact, Observation};
 use exit137::scenario::{self, Program};
 use serde_json::json;
 
-use crate::Measured;
 use crate::runs::{Run, when};
 use crate::table::{Row, percentile};
+use crate::{Measured, kills};
 
 const TRIALS: u32 = 11;
 
@@ -34,23 +36,82 @@ expect:
   - {container: web/app, cause: container-oom}
 ";
 
+/// Kills on kind: so many pods, so many times.
+const PODS: u64 = 10;
+const KILL_TRIALS: u32 = 10;
+
+/// Pods that no node takes are objects like others to whoever watches them.
+const OBJECTS: &str = include_str!("../../tests/e2e/scenarios/five-hundred.yaml");
+
 pub fn measure() -> Measured<Vec<Row>> {
-    let what = "on kind: first apply to the victim's start";
     let Ok(cluster) = std::env::var("EXIT137_BENCH_KIND") else {
-        return Ok(vec![Row::new(what, "not measured: EXIT137_BENCH_KIND names no kind cluster")]);
+        return Ok(vec![Row::new("on kind", "not measured: EXIT137_BENCH_KIND names no kind cluster")]);
     };
+    let mut rows = vec![to_the_victims_start(&cluster)?];
+    rows.push(to_attribution(&cluster)?);
+    rows.push(memory(&cluster)?);
+    Ok(rows)
+}
+
+fn to_the_victims_start(cluster: &str) -> Measured<Row> {
+    let what = "on kind: first apply to the victim's start";
     let run = Run::new()?;
     let trials = TRIALS.to_string();
-    let args = ["--on", "kind", "--cluster", &cluster, "--jobs", "1", "--repeat", &trials];
+    let args = ["--on", "kind", "--cluster", cluster, "--jobs", "1", "--repeat", &trials];
     Run::passed(&mut run.start(VICTIM, &args)?)?;
     let ours: Vec<f64> = run.records("bench-victim")?.iter().filter_map(|record| begun(record)).collect();
-    let image = image(&cluster)?;
-    let theirs = (0..TRIALS).map(|trial| by_hand(&cluster, &image, trial)).collect::<Measured<Vec<f64>>>()?;
+    let image = image(cluster)?;
+    let theirs = (0..TRIALS).map(|trial| by_hand(cluster, &image, trial)).collect::<Measured<Vec<f64>>>()?;
     let (mine, peer) = (percentile(&ours, 0.5), percentile(&theirs, 0.5));
     let row = Row::new(format!("{what}, {} trials, p50", ours.len()), format!("{mine:.0} ms"))
         .peer(format!("kubectl {peer:.0} ms"), mine / peer)
         .aim("ratio < 1.1", mine / peer < 1.1 && ours.len() == theirs.len());
-    Ok(vec![row])
+    Ok(row)
+}
+
+fn to_attribution(cluster: &str) -> Measured<Row> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?;
+    // The API has named a container by the time that it dies.
+    let scenario = kills::scenario(PODS, 3_000)?;
+    let seen = runtime.block_on(async {
+        let kind = Kind::find().await?;
+        let backend = KubernetesBackend::prepare(Access {
+            context: format!("kind-{cluster}"),
+            kubeconfig: None,
+            image: image(cluster)?,
+            nodes: kind.nodes_on_this_host(cluster).await?,
+            kind: None,
+            keep: Keep::Nothing,
+        });
+        kills::trials(backend.await?, &scenario, KILL_TRIALS).await
+    })?;
+    let until = seen.until_attributed();
+    let (p50, p99) = (percentile(&until, 0.5), percentile(&until, 0.99));
+    let what = format!("on kind: kill to attribution, {} of {} kills", until.len(), seen.kills());
+    Ok(Row::new(what, format!("p50 {p50:.1} ms, p99 {p99:.1} ms"))
+        .aim("p99 < 50 ms", p99 < 50.0 && until.len() == seen.kills()))
+}
+
+/// The most that the harness held while it made and watched 500 pods, and what it held at the median.
+fn memory(cluster: &str) -> Measured<Row> {
+    let run = Run::new()?;
+    let mut harness = run.start(OBJECTS, &["--on", "kind", "--cluster", cluster])?;
+    let (mut held, mut most) = (Vec::new(), 0.0);
+    while harness.try_wait()?.is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", harness.id())).unwrap_or_default();
+        held.extend(mib(&status, "VmRSS:"));
+        most = mib(&status, "VmHWM:").unwrap_or(most);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let median = percentile(&held, 0.5);
+    let value = format!("{median:.0} MiB resident at the median, {most:.0} at most");
+    Ok(Row::new("on kind: memory of the harness with 500 pods", value).aim("< 30 MiB", most < 30.0))
+}
+
+fn mib(status: &str, key: &str) -> Option<f64> {
+    let rest = status.lines().find_map(|line| line.strip_prefix(key))?;
+    let kib: f64 = rest.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024.0)
 }
 
 /// The record says which cluster it is just before the first apply, and when the node saw the victim's own program run.

@@ -7,14 +7,14 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use exit137::backend::Backend as _;
+use exit137::backend::Backend;
 use exit137::backend::local::{LocalBackend, gc};
 use exit137::cause::Cause;
 use exit137::clock;
 use exit137::diagnosis::Diagnosis;
 use exit137::evidence::{ContainerRef, Fact, Observation, Source};
 use exit137::runner::{self, Shared};
-use exit137::scenario::Scenario;
+use exit137::scenario::{self, Scenario};
 use tokio::sync::watch;
 
 use crate::table::{Row, percentile};
@@ -25,7 +25,7 @@ const TRIALS: u32 = 8;
 
 /// What was seen of the kills, each by the number of its record in the kernel log, in nanoseconds of boot time.
 #[derive(Default)]
-struct Seen {
+pub struct Seen {
     stamped: HashMap<u64, u64>,
     folded: HashMap<u64, u64>,
     attributed: HashMap<u64, u64>,
@@ -45,7 +45,7 @@ struct Listener {
 pub fn measure() -> Measured<Vec<Row>> {
     let peer = peers::ours("kmsg-reader").map(|path| Reader::start(&path)).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?;
-    let seen = runtime.block_on(all_trials())?;
+    let seen = runtime.block_on(on_this_host())?;
     let read = peer.map(Reader::finish).transpose()?;
     let mut rows = after("stamp to fold", &seen, &seen.folded, read.as_ref());
     rows.extend(read.as_ref().map(|read| added(&seen, read)));
@@ -59,12 +59,12 @@ pub fn measure() -> Measured<Vec<Row>> {
     Ok(rows)
 }
 
-/// One pod after the other meets its limit, 40 ms apart.
-fn scenario() -> Measured<Scenario> {
+/// One pod after the other meets its limit, 40 ms apart, the first of them after so many milliseconds.
+pub fn scenario(pods: u64, first_ms: u64) -> Measured<Scenario> {
     let mut text =
         "apiVersion: exit137/v1\nkind: Scenario\nmetadata: {name: bench-kills}\npods:\n".to_owned();
-    for pod in 0..PODS {
-        let wait = 500 + 40 * pod;
+    for pod in 0..pods {
+        let wait = first_ms + 40 * pod;
         // Writing to a String cannot fail.
         let _ = write!(
             text,
@@ -72,27 +72,27 @@ fn scenario() -> Measured<Scenario> {
         );
     }
     text += "observe: {for: 15s, settle: 0s, until: {allEnded: true}}\nexpect: {nothingDies: true}\n";
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("bench-kills.yaml");
-    std::fs::write(&file, text)?;
-    let loaded = exit137::loader::load(&[file])
-        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
-    loaded.into_iter().next().map(|loaded| loaded.scenario).ok_or_else(|| "no scenario".into())
+    scenario::read("bench-kills.yaml", &text).map_err(|problems| format!("{problems:?}").into())
 }
 
-async fn all_trials() -> Measured<Seen> {
-    let scenario = scenario()?;
-    let run = gc::new_run_name();
-    let backend = Arc::new(LocalBackend::prepare(&run, scenario.bound()).await?);
+async fn on_this_host() -> Measured<Seen> {
+    let scenario = scenario(PODS, 500)?;
+    let backend = LocalBackend::prepare(&gc::new_run_name(), scenario.bound()).await?;
+    trials(backend, &scenario, TRIALS).await
+}
+
+/// So many trials of a scenario, as they are heard.
+pub async fn trials<B: Backend>(backend: B, scenario: &Scenario, trials: u32) -> Measured<Seen> {
+    let backend = Arc::new(backend);
     let (_keep, interrupted) = watch::channel(false);
     let shared = Shared { backend: Arc::clone(&backend), interrupted };
     let mut all = Seen::default();
     let folder = tempfile::tempdir()?;
-    for trial in 1..=TRIALS {
+    for trial in 1..=trials {
         let own = folder.path().join(trial.to_string());
         std::fs::create_dir(&own)?;
         let listener = Mutex::new(Listener::default());
-        runner::run(&scenario, &format!("bench-{trial}"), &shared, &own, |observation, _| {
+        runner::run(scenario, &format!("bench-{trial}"), &shared, &own, |observation, _| {
             listener.lock().unwrap_or_else(PoisonError::into_inner).hear(observation);
         })
         .await;
@@ -109,6 +109,19 @@ async fn all_trials() -> Measured<Seen> {
         }
     }
     Ok(all)
+}
+
+impl Seen {
+    /// From the kernel's stamp on each kill until it was attributed, in milliseconds.
+    pub fn until_attributed(&self) -> Vec<f64> {
+        let until = |(number, at): (&u64, &u64)| Some(microseconds(*self.stamped.get(number)?, *at) / 1000.0);
+        self.attributed.iter().filter_map(until).collect()
+    }
+
+    /// How many kills there were.
+    pub fn kills(&self) -> usize {
+        self.stamped.len()
+    }
 }
 
 impl Listener {

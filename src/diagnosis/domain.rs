@@ -103,10 +103,29 @@ fn by_counters(case: &Case<'_>, at: Moment, memcg: Option<bool>) -> (Vec<Domain>
 /// cgroup v1: the eventfd fires for the domain and for everything below it (`memcontrol-v1.c:mem_cgroup_oom_notify`), so
 /// the topmost that fired is the domain. It also fires when the cgroup is removed; that comes after the last reading.
 fn by_notifications(case: &Case<'_>, at: Moment) -> (Vec<Domain>, Vec<u64>) {
-    let near = notified_since(case, at, 100 * MS);
     // Whoever is out of memory is notified first and then waits for the one `oom_lock`, while others before it print their
-    // reports (memcontrol.c:mem_cgroup_out_of_memory): with forty at once the kill came 350 ms later.
-    if near.0.is_empty() { notified_since(case, at, 2 * SECOND) } else { near }
+    // reports (memcontrol.c:mem_cgroup_out_of_memory): with forty at once the kill came 350 ms later, with two hundred seconds.
+    let within = |lookback| Some(notified_since(case, at, lookback)).filter(|near| !near.0.is_empty());
+    let near = within(100 * MS).or_else(|| within(2 * SECOND));
+    // Longer ago, a level above the pod may have notified of somebody else's kill.
+    let own = |level: &Level| matches!(level, Level::Container | Level::Pod);
+    let long_ago =
+        || within(held_for(case, at) + 2 * SECOND).filter(|(all, _)| all.iter().all(|one| own(&one.level)));
+    near.or_else(long_ago).unwrap_or_default()
+}
+
+/// How long kills had followed upon each other when this one came.
+fn held_for(case: &Case<'_>, at: Moment) -> u64 {
+    let mut times: Vec<u64> = case.kills.iter().map(|kill| kill.at.moment.earliest()).collect();
+    times.sort_unstable();
+    let mut first = at.earliest();
+    for time in times.into_iter().rev().filter(|time| *time <= at.earliest()) {
+        if first - time > SECOND {
+            break;
+        }
+        first = time;
+    }
+    at.earliest() - first
 }
 
 /// The domains by the notifications that came at most so long before the kill.

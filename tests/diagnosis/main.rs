@@ -14,6 +14,7 @@ mod asked;
 mod canary;
 mod canned;
 mod laws;
+mod merged;
 mod pidless;
 mod recorded;
 mod rules;

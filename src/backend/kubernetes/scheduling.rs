@@ -14,16 +14,20 @@ use crate::scenario::memory_quantity;
 /// How often to look.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// One pod that no node takes is enough; so many at a time bound what a list takes in memory.
+const SOME: u32 = 50;
+
 /// Room may be made by a pod that is going (a grace period is 30 s by default), and a node may become ready.
 const HOPE: Duration = Duration::from_secs(35);
 
 /// Ends when some pod cannot be scheduled and nothing will change that. `largest` is the most that a node has for pods.
 pub(super) async fn in_vain(pods: Api<Pod>, largest: Option<u64>) -> BackendError {
     let mut refused: BTreeMap<String, Instant> = BTreeMap::new();
+    let unplaced = ListParams::default().fields("spec.nodeName=").limit(SOME);
     loop {
         sleep(LOOK).await;
         // Where the server does not answer, the scheduler does not get far either.
-        let Ok(list) = pods.list(&ListParams::default()).await else { continue };
+        let Ok(list) = pods.list(&unplaced).await else { continue };
         let unschedulable: Vec<_> = list.items.iter().filter_map(|pod| Some((pod, refusal(pod)?))).collect();
         refused
             .retain(|name, _| unschedulable.iter().any(|(pod, _)| pod.metadata.name.as_ref() == Some(name)));

@@ -1,11 +1,11 @@
 //! The kernel's OOM killer ended it.
 
 use crate::cause::{Cause, Confidence, Detail};
-use crate::diagnosis::Attribution;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::domain::{Scope, TELL_DOMAIN, scope, touches};
 use crate::diagnosis::kills::{Kill, Level, Owner};
 use crate::diagnosis::timeline::{MS, SECOND};
+use crate::diagnosis::{Attribution, Missing};
 use crate::evidence::{Moment, Source};
 
 /// A victim may take so long to die that a runtime signals it still.
@@ -143,6 +143,11 @@ fn attribute(case: &Case<'_>, kill: Option<&Kill>, at: Moment, surely_main: Conf
             if found.missing.is_empty() {
                 found.missing = case.timeline.missing(&TELL_DOMAIN, from, to);
             }
+            if found.missing.is_empty() && kill.is_some_and(|kill| kill.domain.is_none()) {
+                let why = "it has no summary (`oom-kill:`) of this kill, of which the kernel prints ten in five seconds \
+                           (oom_kill.c:oom_kill_process, `oom_rs`); it would have told whose limit was reached";
+                found.missing.push(Missing { source: Source::Kmsg, why: why.to_owned() });
+            }
             found
         }
     }
@@ -159,17 +164,20 @@ fn settled(case: &Case<'_>, scope: &Scope, kill: Option<&Kill>, surely_main: Con
         let comm = kill.comm.as_deref().unwrap_or("its main process");
         format!("{comm} (PID {}), its main process,", kill.pid)
     });
-    let explanation = format!("The kernel OOM-killed {main} because {}.", because(case, scope));
+    let explanation = format!("The kernel OOM-killed {main} because {}.", because(case, kill, scope));
     let mut found = case.attribute(scope.cause, scope.detail, confidence, explanation);
     found.evidence.extend(&scope.evidence);
     found
 }
 
 /// A pod's own cgroup was full, and that is its one container's affair.
-fn charged_at_pod(case: &Case<'_>) -> String {
+fn charged_at_pod(case: &Case<'_>, kill: Option<&Kill>) -> String {
     let alone = case.start.is_none_or(|start| start.fact.neighbours == 0);
     let path = case.levels.get(&Level::Container);
     let peak = path.and_then(|path| case.timeline.counters.get(path)?.peak());
+    // A reading from before the last growth says nothing of how much was held in the end.
+    let rss = kill.and_then(|kill| kill.rss);
+    let peak = peak.filter(|peak| rss.is_none_or(|rss| rss <= *peak));
     let limit = case.start.and_then(|start| start.fact.limit);
     match peak.zip(limit) {
         Some((peak, limit)) if alone && u128::from(peak) * 100 < u128::from(limit) * 90 => format!(
@@ -184,11 +192,11 @@ fn charged_at_pod(case: &Case<'_>) -> String {
     }
 }
 
-fn because(case: &Case<'_>, scope: &Scope) -> String {
+fn because(case: &Case<'_>, kill: Option<&Kill>, scope: &Scope) -> String {
     let own = case.levels.get(&Level::Container) == scope.domain.as_ref();
     match (scope.cause, scope.detail) {
         (Cause::ContainerOom, _) if own => "the container reached its memory limit".to_owned(),
-        (Cause::ContainerOom, _) => charged_at_pod(case),
+        (Cause::ContainerOom, _) => charged_at_pod(case, kill),
         (Cause::PodOom, _) => "the pod's containers together reached the pod's limit".to_owned(),
         (Cause::ResizeOom, _) => "its memory limit had been lowered below what was in use".to_owned(),
         (_, Some(Detail::Budget)) => "the node's pods together used up the node's budget".to_owned(),

@@ -1,10 +1,10 @@
 //! Somebody decided to stop it.
 
 use crate::cause::{Cause, Confidence, Detail};
-use crate::diagnosis::Attribution;
 use crate::diagnosis::case::{Case, Hand};
 use crate::diagnosis::classify::why_stopped;
 use crate::diagnosis::timeline::{MS, SECOND, Seen};
+use crate::diagnosis::{Attribution, Missing};
 use crate::evidence::{End, Source, StopReason, Stopping};
 
 /// A decision to stop it is known, and the end followed from it.
@@ -149,5 +149,11 @@ pub(in crate::diagnosis) fn decision_unknown(case: &Case<'_>) -> Option<Attribut
     let mut found = case.undetermined("The runtime stopped it, and who decided so is not known.".to_owned());
     found.sender = case.sender();
     found.evidence.extend(case.sigkill.map(|seen| seen.sequence));
+    if kubelet && case.on_cluster() {
+        let why = "no event says it: of more than 25 about one pod, a kubelet sends one in five minutes (client-go \
+                   tools/record/events_cache.go); it would have told whether and why it was decided to stop the container";
+        found.missing.push(Missing { source: Source::Kubelet, why: why.to_owned() });
+        found.missing.sort();
+    }
     Some(found)
 }

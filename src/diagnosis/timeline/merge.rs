@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Seen, keep_first};
-use crate::evidence::{ContainerEnded, ContainerRef, ContainerStarted, End};
+use crate::evidence::{ContainerEnded, ContainerRef, ContainerStarted, End, Order, Source};
 
 /// Takes in a statement of a start.
 pub(super) fn start(known: &mut BTreeMap<ContainerRef, Seen<ContainerStarted>>, new: Seen<ContainerStarted>) {
@@ -48,6 +48,10 @@ pub(super) fn end(known: &mut BTreeMap<ContainerRef, Seen<ContainerEnded>>, new:
         return;
     }
     let (mut better, other) = better_first(old, new);
+    if of_another_process(&better, &other) {
+        known.insert(key, other);
+        return;
+    }
     let (mine, theirs) = (&mut better.fact, other.fact);
     if !definite(mine.end) && definite(theirs.end) {
         mine.end = theirs.end;
@@ -55,6 +59,13 @@ pub(super) fn end(known: &mut BTreeMap<ContainerRef, Seen<ContainerEnded>>, new:
     mine.reason = mine.reason.take().or(theirs.reason);
     mine.cpu_ms = mine.cpu_ms.or(theirs.cpu_ms);
     known.insert(key, better);
+}
+
+/// Whether the node's statement is about a later process of the same PID: the runtime, which reaped the container's own, tells
+/// of another end at another time.
+fn of_another_process(node: &Seen<ContainerEnded>, runtime: &Seen<ContainerEnded>) -> bool {
+    let apart = node.at.before(runtime.at) == Order::Yes || runtime.at.before(node.at) == Order::Yes;
+    node.source == Source::Exits && apart && node.fact.end.exit_code() != runtime.fact.end.exit_code()
 }
 
 /// Whether it says if it exited or was killed, where Kubernetes has one number for both.
