@@ -37,8 +37,10 @@ expect:
 ";
 
 /// Kills on kind: so many pods, so many times.
-const PODS: u64 = 10;
-const KILL_TRIALS: u32 = 10;
+const PODS: u64 = 5;
+const KILL_TRIALS: u32 = 20;
+/// They live for so long. Until the API has named a container, which on a busy node takes seconds, no kill is that container's.
+const LIFE_MS: u64 = 8_000;
 
 /// Pods that no node takes are objects like others to whoever watches them.
 const OBJECTS: &str = include_str!("../../tests/e2e/scenarios/five-hundred.yaml");
@@ -71,8 +73,7 @@ fn to_the_victims_start(cluster: &str) -> Measured<Row> {
 
 fn to_attribution(cluster: &str) -> Measured<Row> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?;
-    // The API has named a container by the time that it dies.
-    let scenario = kills::scenario(PODS, 3_000)?;
+    let scenario = kills::scenario(PODS, LIFE_MS)?;
     let seen = runtime.block_on(async {
         let kind = Kind::find().await?;
         let backend = KubernetesBackend::prepare(Access {
@@ -87,9 +88,10 @@ fn to_attribution(cluster: &str) -> Measured<Row> {
     })?;
     let until = seen.until_attributed();
     let (p50, p99) = (percentile(&until, 0.5), percentile(&until, 0.99));
-    let what = format!("on kind: kill to attribution, {} of {} kills", until.len(), seen.kills());
+    let all = usize::try_from(PODS)? * usize::try_from(KILL_TRIALS)?;
+    let what = format!("on kind: kill to attribution, {} of {all} kills", until.len());
     Ok(Row::new(what, format!("p50 {p50:.1} ms, p99 {p99:.1} ms"))
-        .aim("p99 < 50 ms", p99 < 50.0 && until.len() == seen.kills()))
+        .aim("p99 < 50 ms", p99 < 50.0 && until.len() == all))
 }
 
 /// The most that the harness held while it made and watched 500 pods, and what it held at the median.

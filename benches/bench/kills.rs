@@ -71,7 +71,7 @@ pub fn scenario(pods: u64, first_ms: u64) -> Measured<Scenario> {
             "- name: p{pod}\n  spec:\n    restartPolicy: Never\n    containers:\n    - name: app\n      workload: {{hog: {{stages: [{{to: 1Mi, over: 0s}}, {{to: 1Mi, over: {wait}ms}}, {{to: 24Mi, over: 0s}}, {{to: 24Mi, over: 5s}}]}}}}\n      resources: {{limits: {{memory: 8Mi}}}}\n",
         );
     }
-    text += "observe: {for: 15s, settle: 0s, until: {allEnded: true}}\nexpect: {nothingDies: true}\n";
+    text += "observe: {for: 20s, settle: 0s, until: {allEnded: true}}\nexpect: {nothingDies: true}\n";
     scenario::read("bench-kills.yaml", &text).map_err(|problems| format!("{problems:?}").into())
 }
 
@@ -116,11 +116,6 @@ impl Seen {
     pub fn until_attributed(&self) -> Vec<f64> {
         let until = |(number, at): (&u64, &u64)| Some(microseconds(*self.stamped.get(number)?, *at) / 1000.0);
         self.attributed.iter().filter_map(until).collect()
-    }
-
-    /// How many kills there were.
-    pub fn kills(&self) -> usize {
-        self.stamped.len()
     }
 }
 

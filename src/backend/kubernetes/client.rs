@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams};
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::gvk::GroupVersion;
 use kube::discovery::{self, Scope};
@@ -99,6 +101,21 @@ impl Client {
         let memory = &summary["node"]["memory"];
         let at = memory["time"].as_str().and_then(|text| text.parse().ok());
         Ok(at.zip(memory["availableBytes"].as_u64()))
+    }
+
+    /// Deletes all pods of a namespace.
+    pub(super) async fn delete_pods(&self, namespace: &str, params: &DeleteParams) -> kube::Result<()> {
+        let pods = kube::api::Request::new(Pod::url_path(&(), Some(namespace)));
+        let request = || {
+            let request = pods.delete_collection(params, &ListParams::default());
+            request.map_err(kube::Error::BuildRequest)
+        };
+        // The answer lists them all, as they were: nobody reads it.
+        let answer = self.requests.send(request()?.map(Body::from)).await?;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        self.requests.request_text(request()?).await.map(drop)
     }
 
     /// Objects of a kind in all namespaces, or in none.

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use super::client::{Client, PATIENT, persist};
@@ -55,10 +55,9 @@ pub(super) async fn keep(client: &Client, namespace: &str, run: &str) -> kube::R
 pub(super) async fn remove(client: &Client, namespace: &str) -> Vec<String> {
     let mut left = Vec::new();
     // Whoever ignores SIGTERM is not waited for.
-    let (now, all) = (DeleteParams::default().grace_period(0), ListParams::default());
-    let background = DeleteParams::background();
-    let (pods, namespaces) = (client.namespaced::<Pod>(namespace), client.all::<Namespace>());
-    if let Err(error) = persist(PATIENT, || pods.delete_collection(&now, &all)).await {
+    let (now, background) = (DeleteParams::default().grace_period(0), DeleteParams::background());
+    let namespaces = client.all::<Namespace>();
+    if let Err(error) = persist(PATIENT, || client.delete_pods(namespace, &now)).await {
         left.push(format!("pods in namespace {namespace}: {error}"));
     }
     match persist(PATIENT, || namespaces.delete(namespace, &background)).await {

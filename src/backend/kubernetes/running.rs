@@ -54,7 +54,7 @@ const MENDS: Duration = Duration::from_mins(2);
 
 /// How long to gather what goes with the namespace, and how many pods to ask for at a time.
 const GATHER: Duration = Duration::from_secs(20);
-const PAGE: u32 = 100;
+const PAGE: u32 = 10;
 
 /// Who applies.
 const MANAGER: &str = "exit137";

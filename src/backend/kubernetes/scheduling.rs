@@ -15,7 +15,7 @@ use crate::scenario::memory_quantity;
 const LOOK: Duration = Duration::from_secs(2);
 
 /// One pod that no node takes is enough; so many at a time bound what a list takes in memory.
-const SOME: u32 = 50;
+const SOME: u32 = 10;
 
 /// Room may be made by a pod that is going (a grace period is 30 s by default), and a node may become ready.
 const HOPE: Duration = Duration::from_secs(35);

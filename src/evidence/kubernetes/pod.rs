@@ -49,6 +49,26 @@ pub(super) struct Received<'a> {
     pub(super) wall: &'a WallOffset,
 }
 
+/// What of a spec bears on causes: of hundreds of pods nothing else is kept.
+fn what_counts(spec: &PodSpec) -> PodSpec {
+    let of = |container: &Container| Container {
+        name: container.name.clone(),
+        resources: container.resources.clone(),
+        restart_policy: container.restart_policy.clone(),
+        liveness_probe: container.liveness_probe.clone(),
+        startup_probe: container.startup_probe.clone(),
+        ..Container::default()
+    };
+    PodSpec {
+        containers: spec.containers.iter().map(of).collect(),
+        init_containers: spec.init_containers.as_ref().map(|init| init.iter().map(of).collect()),
+        resources: spec.resources.clone(),
+        restart_policy: spec.restart_policy.clone(),
+        termination_grace_period_seconds: spec.termination_grace_period_seconds,
+        ..PodSpec::default()
+    }
+}
+
 impl PodReader {
     /// The reader of a pod that the record calls so.
     pub fn new(pod: &str) -> Self {
@@ -70,7 +90,7 @@ impl PodReader {
     pub fn object(&mut self, object: &Pod, received: Moment, wall: &WallOffset) -> Vec<Statement> {
         let received = Received { at: received, wall };
         if let Some(spec) = &object.spec {
-            self.spec = spec.clone();
+            self.spec = what_counts(spec);
         }
         let mut statements = Vec::new();
         self.seen(object, received, &mut statements);
