@@ -11,6 +11,7 @@
 
 mod ablation;
 mod asked;
+mod busy;
 mod canary;
 mod canned;
 mod laws;

@@ -256,6 +256,11 @@ impl Stream {
     /// The kernel chooses `victim` of `run`, and in a group kill takes `members` too.
     pub fn oom(&mut self, run: &Run, victim: u32, at: At, log: Log, members: &[u32]) {
         self.notify(run, at);
+        self.oom_at_last(run, victim, at, log, members);
+    }
+
+    /// The kill that the notification was for, when the OOM killer has come to it.
+    pub fn oom_at_last(&mut self, run: &Run, victim: u32, at: At, log: Log, members: &[u32]) {
         self.oom_lines(&Self::domain(run, at), &run.path(), victim, log, at != At::Global);
         if run.plan.group {
             self.see(Source::Kmsg, Fact::OomGroup { cgroup: run.path() });
@@ -279,7 +284,7 @@ impl Stream {
     }
 
     /// v1: the eventfd of the domain and of all below it.
-    fn notify(&mut self, run: &Run, at: At) {
+    pub fn notify(&mut self, run: &Run, at: At) {
         if self.version == 2 || at == At::Global {
             return;
         }
