@@ -45,7 +45,9 @@ const NEEDS: [Need; 7] = [
 ];
 
 /// What putting agents on the nodes takes beside. Nobody may give a right that he has not: pods are watched in all namespaces.
-const NEEDS_FOR_AGENTS: [Need; 4] = [
+const NEEDS_FOR_AGENTS: [Need; 6] = [
+    need("", "nodes", None, &["list"], None),
+    need("", "pods/log", Some(lease::NAMESPACE), &["get"], None),
     need("apps", "daemonsets", Some(lease::NAMESPACE), &["list", "get", "create", "patch", "delete"], None),
     need("", "serviceaccounts", Some(lease::NAMESPACE), &["create", "patch", "delete"], None),
     need("rbac.authorization.k8s.io", "clusterroles", None, &["create", "patch", "delete"], None),

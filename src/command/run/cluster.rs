@@ -1,5 +1,7 @@
 //! What a run on a cluster needs, and whether a scenario can run there.
 
+use tokio::time::Instant;
+
 use crate::backend::BackendError;
 use crate::backend::kubernetes::image::Image;
 use crate::backend::kubernetes::kind::{Kind, Maker, NewCluster, name_of_run};
@@ -123,6 +125,7 @@ impl Clusters {
                     wanted_by => format!("for {}", wanted_by.join(", ")),
                 };
                 complain(&format!("making the kind cluster {name} ({why}); this takes a minute"));
+                let began = Instant::now();
                 let made = MadeCluster { name: name.clone(), kind: Some(kind.kind.clone()) };
                 let new = NewCluster {
                     config: args.kind.kind_config.as_deref(),
@@ -137,7 +140,10 @@ impl Clusters {
                     kind.backend(&name, Some(kubeconfig.clone())).await
                 };
                 match ready.await {
-                    Ok(backend) => Ok(Ready { backend, made: Some(made) }),
+                    Ok(backend) => {
+                        complain(&format!("made {name} in {} s", began.elapsed().as_secs()));
+                        Ok(Ready { backend, made: Some(made) })
+                    }
                     Err(error) => {
                         made.remove().await?;
                         Err(error)
