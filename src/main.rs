@@ -38,8 +38,8 @@ fn run(cli: Cli) -> ExitStatus {
 fn log(verbose: u8, color: Color) {
     let level = match verbose {
         // What the client calls an error is asked again, and told where that does not help.
-        0 => "warn,kube_client=off",
-        1 => "info,kube_client=off",
+        0 => "warn,kube_client=off,kube_runtime=off",
+        1 => "info,kube_client=off,kube_runtime=off",
         _ => "debug",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("EXIT137_LOG").unwrap_or_else(|_| level.into());

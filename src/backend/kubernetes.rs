@@ -231,7 +231,10 @@ impl Backend for KubernetesBackend {
         if passed {
             artifacts::drop_all(trial);
         } else {
-            let engine = self.cluster.context.starts_with("kind-").then(kind::engine);
+            // The same boot is the same machine: its engine has the nodes, and its kernel's log is theirs.
+            let here = self.cluster.nodes.iter().any(|node| node.boot_id == self.host().boot_id);
+            let kind = self.cluster.context.starts_with("kind-") && here;
+            let engine = kind.then(kind::engine);
             artifacts::gather_nodes(trial, &self.client, engine.as_deref(), began_unix_ns).await;
         }
         if let Some(namespace) = self.undecided.take(trial) {

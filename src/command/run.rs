@@ -169,8 +169,8 @@ async fn on_cluster(
     let Ready { backend, made } = ready;
     let (backend, mut reports, mut known) = (Arc::new(backend), Vec::new(), Vec::new());
     for loaded in &group.scenarios {
-        let lack = match cluster::too_old(&loaded.scenario, backend.cluster(), backend.host().cgroup_version)
-        {
+        let version = backend.host().cgroup_version;
+        let lack = match cluster::too_old(&loaded.scenario, args.on, backend.cluster(), version) {
             Some(why) => Some(why),
             None => backend.lack(&loaded.scenario).await.map_err(|error| error.to_string())?,
         };

@@ -77,7 +77,7 @@ impl<'a> Case<'a> {
         container: &'a ContainerRef,
     ) -> Option<Self> {
         let start = timeline.starts.get(container);
-        let failed = timeline.failures.get(container);
+        let failed = timeline.failure(container);
         let ended = timeline.ends.get(container);
         let invention = timeline.inventions.get(container);
         let told = ended.is_some() || failed.is_some() || invention.is_some();
@@ -261,13 +261,16 @@ impl<'a> Case<'a> {
         flagged || said || own.is_some_and(|path| !self.rises(path, Counter::GroupKills).is_empty())
     }
 
-    /// Whether its cgroup counted the death of one process in a single group kill. The chosen victim counts twice, however many
-    /// members die with it (docs/cgroup-v2.md), and the main process is always a member: so it was that one.
+    /// Whether its cgroup counted the death of one process in a single group kill. The main process is always a member: so it was
+    /// that one. The chosen victim counts a second time if it has not let its memory go when its group's turn comes
+    /// (oom_kill.c:oom_kill_process, docs/cgroup-v2.md): two are one only where the kernel log names just one.
     pub(super) fn alone_in_group_kill(&self) -> bool {
         let Some(path) = self.levels.get(&Level::Container) else { return false };
         let groups: u64 = self.rises(path, Counter::GroupKills).iter().map(|rise| rise.by).sum();
         let kills: u64 = self.late_rises().iter().map(|rise| rise.by).sum();
-        groups == 1 && (1..=2).contains(&kills) && self.kills_counted()
+        let of_group = |kill: &&Kill| kill.group.as_deref() == Some(path.as_str());
+        let pids: BTreeSet<u32> = self.kills.iter().filter(of_group).map(|kill| kill.pid).collect();
+        groups == 1 && (kills == 1 || (kills == 2 && pids.len() == 1)) && self.kills_counted()
     }
 
     /// Whether no process but the main one was ever seen in it, by somebody who looked.
@@ -293,7 +296,8 @@ impl<'a> Case<'a> {
         let nobody = || self.nameless_kills.is_empty() && self.strangers() == 0;
         let told = |source: &Source| self.watched(*source) && (self.main_pid.is_some() || nobody());
         sources.extend([Source::Kmsg, Source::Trace].into_iter().filter(told));
-        if self.kills_counted() && self.unnamed_kills() == 0 && self.nameless_kills.is_empty() {
+        let named_all = self.unnamed_kills() == 0 && self.nameless_kills.is_empty();
+        if self.kills_counted() && named_all && (self.main_pid.is_some() || nobody()) {
             sources.push(Source::Memcg);
         }
         sources
@@ -323,6 +327,14 @@ impl<'a> Case<'a> {
                 && stop.at.earliest() <= to
         });
         own.cloned().chain(decisions::of_pod(self.timeline, container, to))
+    }
+
+    /// Whether the kubelet stopped it for its pod's sake, as far as it says.
+    pub(super) fn stopped_with_pod(&self) -> bool {
+        let with_pod = |stop: &&Seen<Stopping>| {
+            stop.fact.container == *self.container && stop.fact.reason == StopReason::WithPod
+        };
+        self.timeline.stops.iter().find(with_pod).is_some()
     }
 
     /// The decision whose grace period ended first.

@@ -9,8 +9,9 @@ use super::sources::SourceLog;
 use super::{Missing, SourceHealth, Stamped};
 use crate::evidence::{
     ActionDone, CgroupMade, CgroupOwner, ClusterFacts, ContainerEnded, ContainerRef, ContainerStarted, Fact,
-    HostFacts, KernelKilled, LimitChanged, Moment, Observation, OomSummary, PodOver, PodSeen, PodStopping,
-    ProbeFailed, ProcessSeen, SignalSent, Source, StartFailed, StopReason, Stopping, VictimMarked,
+    HostFacts, KernelKilled, LimitChanged, Moment, Observation, OomSummary, Order, PodOver, PodSeen,
+    PodStopping, ProbeFailed, ProcessSeen, SignalSent, Source, StartFailed, StopReason, Stopping,
+    VictimMarked,
 };
 
 /// Nanoseconds in a millisecond.
@@ -203,13 +204,20 @@ impl Timeline {
     pub(super) fn lifetime(&self, container: &ContainerRef) -> (u64, u64) {
         let made = self.container_path(container).map(|made| made.at.earliest());
         let started = self.starts.get(container).map(|start| start.at.earliest());
-        let failed = self.failures.get(container).map(|failed| failed.at.earliest());
+        let failed = self.failure(container).map(|failed| failed.at.earliest());
         let from = made.or(started).or(failed.map(|at| at.saturating_sub(5 * SECOND))).unwrap_or(0);
         let told = self.ends.get(container).or_else(|| self.inventions.get(container));
         let ended = told.map(|end| end.at.latest());
-        let to = ended.or(self.failures.get(container).map(|failed| failed.at.latest()));
+        let to = ended.or(self.failure(container).map(|failed| failed.at.latest()));
         // A start is stamped after the fact; an end when it was reaped.
         (from.saturating_sub(100 * MS), to.map_or(u64::MAX, |to| to.saturating_add(MS)))
+    }
+
+    /// Why a run could not be started: none of one that began after all, for a kubelet tries again.
+    pub(super) fn failure(&self, container: &ContainerRef) -> Option<&Seen<StartFailed>> {
+        let began = self.starts.get(container);
+        let failed = self.failures.get(container);
+        failed.filter(|failed| began.is_none_or(|start| failed.at.before(start.at) != Order::Yes))
     }
 
     /// Whether PIDs that the kernel names are those that the runtime names.

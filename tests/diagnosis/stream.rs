@@ -272,6 +272,11 @@ impl Stream {
         self.counted(run, at, 1 + if run.plan.group { 1 + members.len() as u64 } else { 0 });
     }
 
+    /// A group kill of which only the counters tell, of two processes.
+    pub fn group_kill_of_two(&mut self, run: &Run) {
+        self.counted(run, At::Container, 2);
+    }
+
     fn domain(run: &Run, at: At) -> OomDomain {
         let cgroup = match at {
             At::Container => run.path(),

@@ -29,6 +29,9 @@ const LONG_AGO_SECONDS: i64 = 600;
 /// Within this time a run that is alive renews its lease, or has tried to.
 const RENEWS_WITHIN: Duration = Duration::from_secs(12);
 
+/// Clocks that differ by more seconds than the API's whole ones make up for are worth a word.
+const CLOCKS_DIFFER: f64 = 1.0;
+
 /// A run's lease, renewed for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -41,9 +44,12 @@ impl Held {
     /// Says that this run lives, before it makes anything else, and which agents it uses.
     pub(super) async fn take(client: &Client, run: &str, agents: Option<&str>) -> Result<Self, BackendError> {
         make_namespace(client).await?;
-        persist(PATIENT, || renew(client, run, agents))
-            .await
-            .map_err(|error| api_error("take the run's lease", &error))?;
+        let began = now();
+        let taken = persist(PATIENT, || renew(client, run, agents)).await;
+        let taken = taken.map_err(|error| api_error("take the run's lease", &error))?;
+        if let Some(why) = taken.and_then(|made| clocks_differ(began, now(), made)) {
+            tracing::warn!("{why}");
+        }
         let (theirs, name, agents) = (client.clone(), run.to_owned(), agents.map(str::to_owned));
         let renewal = tokio::spawn(async move {
             loop {
@@ -89,7 +95,8 @@ pub(super) async fn make_namespace(client: &Client) -> Result<(), BackendError> 
     applied.map(drop).map_err(|error| api_error(&format!("make the namespace {NAMESPACE}"), &error))
 }
 
-async fn renew(client: &Client, run: &str, agents: Option<&str>) -> kube::Result<()> {
+/// Takes or renews the lease; answers when the server says that it was made, in whole seconds.
+async fn renew(client: &Client, run: &str, agents: Option<&str>) -> kube::Result<Option<Timestamp>> {
     let leases: Api<Lease> = client.namespaced(NAMESPACE);
     let mut labels = BTreeMap::from([(RUN.to_owned(), run.to_owned())]);
     labels.extend(agents.map(|agents| (AGENT.to_owned(), agents.to_owned())));
@@ -102,8 +109,21 @@ async fn renew(client: &Client, run: &str, agents: Option<&str>) -> kube::Result
             ..LeaseSpec::default()
         }),
     };
-    leases.patch(run, &params(), &Patch::Apply(&lease)).await?;
-    Ok(())
+    let lease = leases.patch(run, &params(), &Patch::Apply(&lease)).await?;
+    Ok(lease.metadata.creation_timestamp.map(|made| made.0))
+}
+
+/// What to say where the server's clock and this machine's differ, though the lease was made between these two moments.
+fn clocks_differ(began: Timestamp, done: Timestamp, made: Timestamp) -> Option<String> {
+    let ahead = began.duration_since(made).as_secs_f64() - 1.0;
+    let behind = made.duration_since(done).as_secs_f64();
+    let (seconds, how) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
+    (seconds > CLOCKS_DIFFER).then(|| {
+        format!(
+            "this machine's clock is {seconds:.0} s {how} the cluster's: what the API tells is taken to happen that much too \
+             early or too late, and some causes will stay undetermined; set the clocks by NTP"
+        )
+    })
 }
 
 fn params() -> PatchParams {

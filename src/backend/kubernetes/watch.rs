@@ -151,7 +151,7 @@ where
             }
             Err(error) => {
                 // A server that has just started may forbid for a moment what it allowed before; one that never allowed it stays so.
-                if line.refused::<K, H>(&error, &recorder) && !line.listed {
+                if line.refused::<K, H>(&error, &recorder) && !(line.listed && H::ESSENTIAL) {
                     return;
                 }
                 contact.broke();

@@ -291,7 +291,12 @@ fn no_hand(scenario: &Scenario, on: cli::Backend) -> Option<String> {
 }
 
 /// What a scenario asks for that this version of Kubernetes does not know.
-pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts, cgroup_version: u8) -> Option<String> {
+pub(super) fn too_old(
+    scenario: &Scenario,
+    on: cli::Backend,
+    cluster: &ClusterFacts,
+    cgroup_version: u8,
+) -> Option<String> {
     let of_cgroups = scenario.requires.iter().find_map(|requirement| match requirement {
         Requirement::Cgroup(wanted) if *wanted != cgroup_version => {
             Some(format!("needs cgroup v{wanted}; the nodes have v{cgroup_version}"))
@@ -319,14 +324,29 @@ pub(super) fn too_old(scenario: &Scenario, cluster: &ClusterFacts, cgroup_versio
             || pod.volumes.iter().any(sized).then(|| needs(22, "a memory volume's sizeLimit")).flatten();
         pod_level.or_else(sidecar).or_else(sized)
     });
-    of_cgroups.or(resize).or(of_pods).or_else(|| kills_groups(scenario, cluster))
+    of_cgroups.or(resize).or(of_pods).or_else(|| kills_groups(scenario, on, cluster, cgroup_version))
 }
 
-/// From 1.28 to 1.31 a kubelet on cgroup v2 cannot be told to kill single processes (kubernetes#117793, #126096).
-fn kills_groups(scenario: &Scenario, cluster: &ClusterFacts) -> Option<String> {
-    let on_v2 = Hierarchy::find().is_ok_and(|hierarchy| hierarchy.version.number() == 2);
-    let stuck = scenario.node.single_process_oom_kill && on_v2 && (28..32).contains(&cluster.minor);
-    stuck.then(|| format!("singleProcessOOMKill needs Kubernetes 1.32; the cluster runs {}", cluster.version))
+/// From 1.28 to 1.31 a kubelet on cgroup v2 cannot be told to kill single processes (kubernetes#117793, #126096), and later
+/// ones are told so only where exit137 makes the cluster.
+fn kills_groups(
+    scenario: &Scenario,
+    on: cli::Backend,
+    cluster: &ClusterFacts,
+    cgroup_version: u8,
+) -> Option<String> {
+    if !scenario.node.single_process_oom_kill || cgroup_version != 2 || cluster.minor < 28 {
+        return None;
+    }
+    if cluster.minor < 32 {
+        return Some(format!(
+            "singleProcessOOMKill needs Kubernetes 1.32; the cluster runs {}",
+            cluster.version
+        ));
+    }
+    (on == cli::Backend::Cluster).then(|| {
+        "needs a kubelet with singleProcessOOMKill, which exit137 sets where it makes the cluster (--on kind)".to_owned()
+    })
 }
 
 /// What exit137 cannot bring about on a cluster yet.

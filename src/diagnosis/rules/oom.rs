@@ -31,7 +31,8 @@ pub(in crate::diagnosis) fn start(case: &Case<'_>) -> Option<Attribution> {
         let how = "the runtime could not set its limit below what starting it takes";
         return Some(case.attribute(Cause::StartOom, None, Confidence::High, why(how)));
     }
-    let rises = case.late_rises();
+    let mut rises = case.late_rises();
+    rises.retain(|rise| rise.at.earliest() <= failed.at.latest() + SECOND);
     let exited = case.end.is_some_and(|end| end.sigkilled() == Some(false));
     if !said && (rises.is_empty() || exited) {
         return None;

@@ -149,7 +149,11 @@ pub(in crate::diagnosis) fn decision_unknown(case: &Case<'_>) -> Option<Attribut
     let mut found = case.undetermined("The runtime stopped it, and who decided so is not known.".to_owned());
     found.sender = case.sender();
     found.evidence.extend(case.sigkill.map(|seen| seen.sequence));
-    if kubelet && case.on_cluster() {
+    if case.stopped_with_pod() {
+        "The runtime stopped it because its pod was to stop, and who decided that is not known."
+            .clone_into(&mut found.explanation);
+    }
+    if kubelet && case.on_cluster() && !case.stopped_with_pod() {
         let why = "no event says it: of more than 25 about one pod, a kubelet sends one in five minutes (client-go \
                    tools/record/events_cache.go); it would have told whether and why it was decided to stop the container";
         found.missing.push(Missing { source: Source::Kubelet, why: why.to_owned() });

@@ -50,7 +50,7 @@ pub(super) fn read(reader: &mut PodReader, event: &Event, received: Received<'_>
             }
             statements.extend(failed.map(state));
         }
-        ("FailedCreatePodSandBox", _) => {
+        ("FailedCreatePodSandBox", _) if TOO_SMALL.iter().any(|words| message.contains(words)) => {
             statements.extend(no_sandbox(reader, message).map(state));
         }
         ("Evicted", _) => reader.stopping(StopReason::Eviction, None, message.into(), at, &mut statements),
@@ -162,6 +162,10 @@ fn unhealthy(reader: &mut PodReader, name: &str, message: &str, more: u32, at: M
         threshold: u32::try_from(threshold).unwrap_or(3),
     }))
 }
+
+/// What a runtime says of a sandbox for which the limit is too small (runc process_linux.go:initProcess.start, fs/memory.go). One
+/// that fails for other reasons, such as a network that is not ready, is made again.
+const TOO_SMALL: [&str; 2] = ["OOM-killed", "unable to set memory limit"];
 
 /// The pod's sandbox could not be made: with a limit too small even the runtime's first process is OOM-killed in it.
 fn no_sandbox(reader: &mut PodReader, message: &str) -> Option<Fact> {

@@ -17,8 +17,8 @@ use crate::backend::kubernetes::api_error;
 use crate::backend::kubernetes::client::Client;
 use crate::backend::kubernetes::lease::{self, NAMESPACE};
 
-/// How long an agent's pods may take to go. They end as soon as they are told to.
-const GONE: Duration = Duration::from_secs(20);
+/// How long an agent's pods may take to go. They end as soon as they are told to, but a busy node is slow to tell.
+const GONE: Duration = Duration::from_secs(45);
 
 /// Applies what the agents of an image are.
 pub(super) async fn apply(client: &Client, image: &str, run: &str) -> Result<(), BackendError> {

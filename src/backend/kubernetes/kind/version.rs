@@ -6,8 +6,8 @@ use crate::backend::BackendError;
 const OLDEST_KIND: Version = Version(0, 20);
 /// The first Docker that knows cgroup v2 and private cgroup namespaces.
 const OLDEST_DOCKER: Version = Version(20, 10);
-/// The first podman that kind's own documents name.
-const OLDEST_PODMAN: Version = Version(3, 0);
+/// The first podman that has `podman update`, which guards the nodes.
+const OLDEST_PODMAN: Version = Version(4, 3);
 /// The first kind whose own node image has Kubernetes 1.31 or newer.
 const DEFAULTS_TO_1_31: Version = Version(0, 24);
 
