@@ -262,15 +262,29 @@ impl<'a> Case<'a> {
     }
 
     /// Whether its cgroup counted the death of one process in a single group kill. The main process is always a member: so it was
-    /// that one. The chosen victim counts a second time if it has not let its memory go when its group's turn comes
-    /// (oom_kill.c:oom_kill_process, docs/cgroup-v2.md): two are one only where the kernel log names just one.
+    /// that one. The chosen victim counts a second time, and gets a second SIGKILL, if it has not let its memory go when its group's
+    /// turn comes (oom_kill.c:oom_kill_process, docs/cgroup-v2.md): two are one only where the kernel log names just one, the
+    /// main process got two signals, or nobody ever saw another process.
     pub(super) fn alone_in_group_kill(&self) -> bool {
         let Some(path) = self.levels.get(&Level::Container) else { return false };
         let groups: u64 = self.rises(path, Counter::GroupKills).iter().map(|rise| rise.by).sum();
         let kills: u64 = self.late_rises().iter().map(|rise| rise.by).sum();
         let of_group = |kill: &&Kill| kill.group.as_deref() == Some(path.as_str());
         let pids: BTreeSet<u32> = self.kills.iter().filter(of_group).map(|kill| kill.pid).collect();
-        groups == 1 && (kills == 1 || (kills == 2 && pids.len() == 1)) && self.kills_counted()
+        let is_one = || pids.len() == 1 || self.kernel_sigkills() == 2 || self.single_process();
+        groups == 1 && (kills == 1 || (kills == 2 && is_one())) && self.kills_counted()
+    }
+
+    /// How many SIGKILLs the kernel itself sent to the main process.
+    fn kernel_sigkills(&self) -> usize {
+        let (from, to) = self.timeline.lifetime(self.container);
+        let to_main = self.timeline.signals.between(from, to).filter(|seen| {
+            let signal = &seen.fact;
+            signal.signal == 9
+                && signal.code > 0
+                && Some(signal.target_pid) == self.timeline.main_pid(self.container)
+        });
+        to_main.count()
     }
 
     /// Whether no process but the main one was ever seen in it, by somebody who looked.
