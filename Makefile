@@ -41,9 +41,10 @@ REPEATS ?= 20
 accuracy: build ## REPEATS trials of every scenario against the committed truth table
 	REPEATS=$(REPEATS) $(CARGO) test --release --locked --test accuracy -- --nocapture
 
+# KIND_ARGS: --kind-config and --node-image, for what clusters of the run's own are made of.
 accuracy-kind: build ## the same in a kind cluster, which is there already (exit137 cluster up)
 	rm -rf target/accuracy-kind
-	$(EXIT137) run --on kind --jobs 4 --timeout 2h --repeat $(REPEATS) --out target/accuracy-kind >/dev/null || true
+	$(EXIT137) run --on kind $(KIND_ARGS) --jobs 4 --timeout 2h --repeat $(REPEATS) --out target/accuracy-kind >/dev/null || true
 	EXIT137_RUN=$(CURDIR)/target/accuracy-kind REPEATS=$(REPEATS) $(CARGO) test --release --locked --test accuracy -- --nocapture
 
 record: build ## run every scenario that ships and keep the records that the diagnosis' tests judge again

@@ -366,6 +366,7 @@ mod tests {
             container: app(),
             end: Some(end),
             unseen: false,
+            reason: None,
             started_at: None,
             killed_at,
             ended_at: Some(Stamped { moment: Moment::exactly(20_000_000), source: Source::Runtime }),

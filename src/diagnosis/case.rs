@@ -29,6 +29,8 @@ pub(super) struct Case<'a> {
     pub(super) failed: Option<&'a Seen<StartFailed>>,
     /// How it really ended, as far as anybody saw it.
     pub(super) end: Option<End>,
+    /// The reason that Kubernetes gives for it.
+    pub(super) reason: Option<String>,
     /// The end that the kubelet made up for it.
     pub(super) invention: Option<&'a Seen<ContainerEnded>>,
     /// It is no more, and nobody told of its end.
@@ -126,6 +128,7 @@ impl<'a> Case<'a> {
                 start,
                 failed: failed.filter(|_| ended.is_none()),
                 end,
+                reason: ended.or(invention).and_then(|ended| ended.fact.reason.clone()),
                 invention,
                 gone,
                 cpu_ms: ended.and_then(|ended| ended.fact.cpu_ms),

@@ -34,6 +34,8 @@ pub struct Termination {
     pub end: Option<End>,
     /// Whether it is known to have ended and nobody saw how.
     pub unseen: bool,
+    /// The `reason` that Kubernetes gives: `OOMKilled`, `Error`. It may name another cause, or none.
+    pub reason: Option<String>,
     /// When its main process began to run.
     pub started_at: Option<Stamped>,
     /// The SIGKILL, where there was one.

@@ -92,6 +92,7 @@ fn termination(case: &Case<'_>, attribution: Option<Attribution>, killed_at: Opt
         container: case.container.clone(),
         end: case.end.or(case.invention.map(|made_up| made_up.fact.end)),
         unseen: case.unseen(),
+        reason: case.reason.clone(),
         started_at: case.start.map(super::timeline::Seen::stamped),
         killed_at,
         ended_at: Some(ended),

@@ -203,6 +203,9 @@ pub struct TerminationReport {
     /// Whether it ran and was gone, and nobody saw how it ended.
     #[serde(default)]
     pub unseen: bool,
+    /// The `reason` that Kubernetes gives for it, on a cluster: `OOMKilled`, `Error`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The moment of the SIGKILL.
     pub killed_at: Option<TimeReport>,
     /// When it was reaped.

@@ -141,7 +141,9 @@ fn termination_lines(out: &mut String, termination: &TerminationReport) {
         let wall = at.wall.as_deref().and_then(|wall| wall.split_once('T')).map_or("", |(_, time)| time);
         format!(" at {} {}", since(at), wall.trim_end_matches('Z'))
     });
-    let _ = writeln!(out, "{}  {exit}{}", name(&termination.container), at.trim_end());
+    let reason =
+        termination.reason.as_ref().map_or_else(String::new, |reason| format!(", Kubernetes says {reason}"));
+    let _ = writeln!(out, "{}  {exit}{}{reason}", name(&termination.container), at.trim_end());
     let memory = &termination.memory_at_death;
     let memory = match (memory.usage, memory.limit) {
         (Some(usage), Some(limit)) => format!(", {} of {}", mebibytes(usage), mebibytes(limit)),

@@ -77,6 +77,7 @@ pub fn report(scenario: &Scenario, number: u32, kept: &Kept) -> TrialReport {
             exit_code: termination.end.map(crate::evidence::End::exit_code),
             end: termination.end,
             unseen: termination.unseen,
+            reason: termination.reason.clone(),
             killed_at: termination.killed_at.as_ref().map(|stamp| time(stamp, &termination.container)),
             ended_at: termination.ended_at.as_ref().map(|stamp| time(stamp, &termination.container)),
             attribution: termination.attribution.as_ref().map(attribution),

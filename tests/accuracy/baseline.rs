@@ -1,4 +1,4 @@
-//! What somebody says who has the exit code alone, or the raw wait status alone.
+//! What somebody says who has the exit code alone, Kubernetes' own reason, or the raw wait status alone.
 
 use exit137::cause::Cause;
 use exit137::evidence::End;
@@ -18,7 +18,29 @@ pub enum Answer {
 
 /// "137 means OOMKilled". To its favour any OOM counts as named, whosever limit it was.
 pub fn by_exit_code(truth: Option<Cause>, code: Option<i32>) -> Answer {
-    let oom = matches!(
+    match (code == Some(137), truth) {
+        (true, _) if is_oom(truth) => Answer::Right,
+        (true, _) => Answer::Wrong,
+        (false, None) => Answer::Right,
+        (false, Some(_)) => Answer::Missed,
+    }
+}
+
+/// "`OOMKilled` means an OOM kill, and `Error` that there was none." On this host nobody gives a reason.
+pub fn by_reason(truth: Option<Cause>, reason: Option<&str>) -> Answer {
+    match (reason, is_oom(truth)) {
+        (None, _) => Answer::Untold,
+        (Some("OOMKilled"), true) => Answer::Right,
+        (Some("OOMKilled"), false) => Answer::Wrong,
+        (Some(_), true) => Answer::Missed,
+        // It is right that it was no OOM kill, and does not say what it was.
+        (Some(_), false) if truth.is_some() => Answer::Untold,
+        (Some(_), false) => Answer::Right,
+    }
+}
+
+fn is_oom(truth: Option<Cause>) -> bool {
+    matches!(
         truth,
         Some(
             Cause::ContainerOom
@@ -28,13 +50,7 @@ pub fn by_exit_code(truth: Option<Cause>, code: Option<i32>) -> Answer {
                 | Cause::StartOom
                 | Cause::ResizeOom
         )
-    );
-    match (code == Some(137), truth) {
-        (true, _) if oom => Answer::Right,
-        (true, _) => Answer::Wrong,
-        (false, None) => Answer::Right,
-        (false, Some(_)) => Answer::Missed,
-    }
+    )
 }
 
 /// "Signal 9: somebody sent SIGKILL" and "status 137: it exited by itself".

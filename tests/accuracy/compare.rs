@@ -8,7 +8,7 @@ use exit137::cause::{Cause, Confidence};
 use exit137::evidence::{ContainerRef, Fact};
 use exit137::report::model::{Outcome, TerminationReport, TrialReport};
 
-use crate::baseline::{Answer, by_exit_code, by_wait_status};
+use crate::baseline::{Answer, by_exit_code, by_reason, by_wait_status};
 use crate::truth::{Expected, Induced};
 
 /// How often each answer was given to one kind of end.
@@ -21,6 +21,7 @@ pub struct Row {
     pub missed: u32,
     pub wrong: u32,
     pub by_exit_code: BTreeMap<Answer, u32>,
+    pub by_reason: BTreeMap<Answer, u32>,
     pub by_wait_status: BTreeMap<Answer, u32>,
 }
 
@@ -119,6 +120,8 @@ impl Compared {
             self.unsummarised += 1;
         }
         *row.by_exit_code.entry(by_exit_code(expected.cause, found.exit_code)).or_default() += 1;
+        let by_reason = by_reason(expected.cause, found.reason.as_deref());
+        *row.by_reason.entry(by_reason).or_default() += 1;
         let by_wait_status = by_wait_status(expected.cause, found.end);
         *row.by_wait_status.entry(by_wait_status).or_default() += 1;
         let same_code = expected.exit_code.is_none() || expected.exit_code == found.exit_code;
@@ -163,6 +166,7 @@ impl Compared {
                 }
             }
             *row.by_exit_code.entry(Answer::Missed).or_default() += 1;
+            *row.by_reason.entry(Answer::Missed).or_default() += 1;
             *row.by_wait_status.entry(Answer::Missed).or_default() += 1;
         }
         for (container, left) in expected {

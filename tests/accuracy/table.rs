@@ -6,7 +6,7 @@ use std::fmt;
 use crate::baseline::Answer;
 use crate::compare::{Compared, Row};
 
-/// Each kind of end with what exit137 and the two guesses make of it.
+/// Each kind of end with what exit137 and the three guesses make of it.
 pub struct Table<'a>(pub &'a Compared);
 
 fn guess(answers: &BTreeMap<Answer, u32>) -> [u32; 4] {
@@ -17,20 +17,20 @@ fn guess(answers: &BTreeMap<Answer, u32>) -> [u32; 4] {
 fn numbers(row: &Row) -> Vec<u32> {
     let own = [row.induced, row.unsummarised, row.certain, row.high, row.wrong, row.missed];
     let [right, wrong, _, missed] = guess(&row.by_exit_code);
-    let status = guess(&row.by_wait_status);
-    own.into_iter().chain([right, wrong, missed]).chain(status).collect()
+    let (reason, status) = (guess(&row.by_reason), guess(&row.by_wait_status));
+    own.into_iter().chain([right, wrong, missed]).chain(reason).chain(status).collect()
 }
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:27}{:>16} |{:^31}|{:^24}|{:^32}",
-            "", "", "exit137", "\"137 means OOM\"", "wait status alone"
+            "\n{:27}{:>16} |{:^31}|{:^24}|{:^32}|{:^32}",
+            "", "", "exit137", "\"137 means OOM\"", "Kubernetes' reason", "wait status alone"
         )?;
         let heads = [
             "induced", "no line", "certain", "high", "wrong", "missed", "right", "wrong", "missed", "right",
-            "wrong", "untold", "missed",
+            "wrong", "untold", "missed", "right", "wrong", "untold", "missed",
         ];
         let text: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
         writeln!(f, "{}", line("cause", &text))?;
@@ -56,8 +56,8 @@ fn texts(numbers: &[u32]) -> Vec<String> {
 fn line(cause: &str, cells: &[String]) -> String {
     let mut text = format!("{cause:27}");
     for (place, cell) in cells.iter().enumerate() {
-        // The groups: what happened, exit137, the exit code, the wait status.
-        let bar = if matches!(place, 2 | 6 | 9) { " |" } else { "" };
+        // The groups: what happened, exit137, the exit code, the reason, the wait status.
+        let bar = if matches!(place, 2 | 6 | 9 | 13) { " |" } else { "" };
         text.push_str(&format!("{bar}{cell:>8}"));
     }
     text

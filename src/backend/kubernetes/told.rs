@@ -255,14 +255,14 @@ impl Told {
             torn_down && matches!(fact, Fact::PodStopping(stop) if stop.reason == StopReason::Delete)
         };
         for Statement { source, moment, raw, fact } in statements.into_iter().filter(|s| !ours(&s.fact)) {
-            self.lock().explain(&fact);
+            self.lock().explain(source, &fact);
             self.recorder.record(source, moment, raw, fact);
         }
     }
 
     fn record_all(&self, observations: Vec<Observation>) {
         for Observation { source, moment, raw, fact, .. } in observations {
-            self.lock().explain(&fact);
+            self.lock().explain(source, &fact);
             self.recorder.record(source, moment, raw, fact);
         }
     }
@@ -270,8 +270,8 @@ impl Told {
 
 impl State {
     /// Keeps which ends nobody has told, and which SIGKILLs nobody has explained.
-    fn explain(&mut self, fact: &Fact) {
-        self.untold.take(fact);
+    fn explain(&mut self, source: Source, fact: &Fact) {
+        self.untold.take(source, fact);
         if let Fact::Ended(ended) = fact
             && ended.end.exit_code() == 137
             && !self.explained.contains(&ended.container)

@@ -1,20 +1,23 @@
-//! Containers whose cgroup has gone and whose end nobody has told yet: the API does so a second later, mostly.
+//! Containers whose cgroup has gone, or of whose end only their node has told: the API tells of it a second later, mostly, and with
+//! Kubernetes' own reason.
 
 use std::collections::{HashMap, HashSet};
 
-use crate::evidence::{CgroupOwner, ContainerRef, Fact};
+use crate::evidence::{CgroupOwner, ContainerRef, Fact, PodOver, PodSign, Source};
 
 /// What is known of cgroups and ends, by the scenario's names.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Untold {
     cgroups: HashMap<String, ContainerRef>,
     gone: HashSet<String>,
     told: HashSet<ContainerRef>,
+    told_by_node: HashSet<ContainerRef>,
+    removed_pods: HashSet<String>,
 }
 
 impl Untold {
     /// Takes in what is recorded, in any order.
-    pub(super) fn take(&mut self, fact: &Fact) {
+    pub(super) fn take(&mut self, source: Source, fact: &Fact) {
         if let Fact::Cgroup(made) = fact
             && let CgroupOwner::Container(container) = &made.owner
         {
@@ -24,7 +27,10 @@ impl Untold {
         {
             self.gone.insert(counters.cgroup.clone());
         } else if let Fact::Ended(ended) = fact {
-            self.told.insert(ended.container.clone());
+            let told = if source == Source::Exits { &mut self.told_by_node } else { &mut self.told };
+            told.insert(ended.container.clone());
+        } else if let Fact::PodOver(PodOver { pod, sign: PodSign::Removed }) = fact {
+            self.removed_pods.insert(pod.clone());
         } else if let Fact::StartFailed(failed) = fact {
             self.told.insert(failed.container.clone());
         }
@@ -32,7 +38,11 @@ impl Untold {
 
     /// Whether there is one.
     pub(super) fn any(&self) -> bool {
-        self.cgroups.iter().any(|(path, run)| self.gone.contains(path) && !self.told.contains(run))
+        let gone = self.cgroups.iter().filter(|(path, _)| self.gone.contains(*path)).map(|(_, run)| run);
+        let mut untold = gone.filter(|run| !self.told_by_node.contains(run));
+        // Of a pod that the API has no more it tells nothing more.
+        let mut known = self.told_by_node.iter().filter(|run| !self.removed_pods.contains(&run.pod));
+        untold.any(|run| !self.told.contains(run)) || known.any(|run| !self.told.contains(run))
     }
 }
 
@@ -49,17 +59,23 @@ mod tests {
         let made = Fact::Cgroup(CgroupMade { path: path.clone(), owner, limit: None, oom_group: None });
         let read = |last| Fact::Counters(Counters { cgroup: path.clone(), last, ..Counters::default() });
         let mut untold = Untold::default();
-        untold.take(&read(true));
+        untold.take(Source::Memcg, &read(true));
         assert!(!untold.any());
-        untold.take(&made);
+        untold.take(Source::Harness, &made);
         assert!(untold.any());
         let end = End::Code(0);
         let ended = ContainerEnded { container: run, end, reason: None, invented: None, cpu_ms: None };
-        untold.take(&Fact::Ended(ended));
+        untold.take(Source::Exits, &Fact::Ended(ended.clone()));
+        assert!(untold.any());
+        let mut removed = untold.clone();
+        untold.take(Source::Runtime, &Fact::Ended(ended));
         assert!(!untold.any());
+        let over = PodOver { pod: "web".into(), sign: PodSign::Removed };
+        removed.take(Source::Runtime, &Fact::PodOver(over));
+        assert!(!removed.any());
         let mut lives = Untold::default();
-        lives.take(&made);
-        lives.take(&read(false));
+        lives.take(Source::Harness, &made);
+        lives.take(Source::Memcg, &read(false));
         assert!(!lives.any());
     }
 }
