@@ -67,6 +67,12 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// The memory limit that this container begins with.
+    pub fn limit_of(&self, container: &ContainerSelector) -> Option<u64> {
+        let pod = self.pods.iter().find(|pod| pod.is_named(&container.pod))?;
+        pod.containers.iter().find(|own| own.name == container.container)?.limit
+    }
+
     /// Whether a node's kubelet is away for a while, so that nothing else may run there.
     pub fn stops_a_kubelet(&self) -> bool {
         self.actions.iter().any(|action| matches!(action.act, Act::LoseContainer { .. }))

@@ -311,6 +311,12 @@ pub(super) fn too_old(
         (cluster.minor < minor)
             .then(|| format!("{what} needs Kubernetes 1.{minor}; the cluster runs {}", cluster.version))
     };
+    // Before, a memory limit can only be raised in place (KEP-1287).
+    let lowers = scenario.actions.iter().any(|action| {
+        let Act::Resize { container, memory } = &action.act else { return false };
+        scenario.limit_of(container).is_some_and(|limit| *memory < limit)
+    });
+    let lower = lowers.then(|| needs(34, "lowering a memory limit in place (pods/resize)")).flatten();
     let resizes = scenario.actions.iter().any(|action| matches!(action.act, Act::Resize { .. }));
     // KEP-1287 (InPlacePodVerticalScaling): on by default since.
     let resize = resizes.then(|| needs(33, "resizing in place (pods/resize)")).flatten();
@@ -324,7 +330,11 @@ pub(super) fn too_old(
             || pod.volumes.iter().any(sized).then(|| needs(22, "a memory volume's sizeLimit")).flatten();
         pod_level.or_else(sidecar).or_else(sized)
     });
-    of_cgroups.or(resize).or(of_pods).or_else(|| kills_groups(scenario, on, cluster, cgroup_version))
+    of_cgroups
+        .or(lower)
+        .or(resize)
+        .or(of_pods)
+        .or_else(|| kills_groups(scenario, on, cluster, cgroup_version))
 }
 
 /// From 1.28 to 1.31 a kubelet on cgroup v2 cannot be told to kill single processes (kubernetes#117793, #126096), and later
