@@ -17,6 +17,9 @@ Written by `make verified` from the reports of real runs; what has not run is no
 A skip is what `requires` of that scenario says.
 ";
 
+/// What begins the line with those that need what no machine here has.
+const NOWHERE: &str = "Has passed nowhere yet, and is not claimed: ";
+
 fn page() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verified.md")
 }
@@ -46,6 +49,13 @@ fn written(reports: &[(String, Report)]) -> String {
         }
         text.push('\n');
     }
+    let passed = |name: &String| {
+        let mut found = reports.iter().flat_map(|(_, report)| &report.scenarios);
+        found.any(|scenario| scenario.name == *name && scenario.outcome.as_str() == "passed")
+    };
+    let unclaimed: Vec<String> =
+        shipped().iter().filter(|name| !passed(name)).map(|name| format!("`{name}`")).collect();
+    writeln!(text, "\n{NOWHERE}{}.", unclaimed.join(", ")).unwrap();
     text.push_str("\nThe hosts:\n\n");
     for (label, report) in reports {
         let host = report.host.as_ref().unwrap();
@@ -61,7 +71,7 @@ fn written(reports: &[(String, Report)]) -> String {
 }
 
 #[test]
-fn every_shipped_scenario_has_passed_somewhere_by_name() {
+fn every_shipped_scenario_has_passed_somewhere_or_is_named_as_not_claimed() {
     if let Ok(reports) = std::env::var("EXIT137_VERIFIED") {
         let read = |part: &str| {
             let (label, path) = part.split_once('=').unwrap();
@@ -77,8 +87,14 @@ fn every_shipped_scenario_has_passed_somewhere_by_name() {
         .filter(|(name, _)| !["scenario", "---"].contains(name))
         .collect();
     assert_eq!(rows.keys().copied().collect::<Vec<_>>(), shipped());
+    let unclaimed = text.lines().find_map(|line| line.strip_prefix(NOWHERE)).unwrap_or_default();
     for (name, cells) in rows {
-        assert!(cells.contains("passed"), "{name} has passed nowhere");
+        let named = unclaimed.contains(&format!("`{name}`"));
+        assert_ne!(
+            cells.contains("passed"),
+            named,
+            "{name} has passed nowhere, or is named as if it had not"
+        );
         assert!(!cells.contains("failed") && !cells.contains("inconclusive"), "{name}: {cells}");
     }
 }
