@@ -128,7 +128,7 @@ impl<'a> Case<'a> {
                 start,
                 failed: failed.filter(|_| ended.is_none()),
                 end,
-                reason: ended.or(invention).and_then(|ended| ended.fact.reason.clone()),
+                reason: [ended, invention].into_iter().flatten().find_map(|said| said.fact.reason.clone()),
                 invention,
                 gone,
                 cpu_ms: ended.and_then(|ended| ended.fact.cpu_ms),

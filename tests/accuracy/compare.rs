@@ -130,6 +130,10 @@ impl Compared {
             (Some(found), Some(cause)) if (found.cause, found.detail) == (cause, expected.detail) => {
                 Some(found.confidence)
             }
+            // A kubelet that has lost a container makes a 137 up, whatever was induced: it is right to say so.
+            (Some(said), None) if said.cause == Cause::Synthetic && is_invented(found) => {
+                Some(said.confidence)
+            }
             (_, _) => None,
         };
         match confidence {
@@ -183,6 +187,11 @@ impl Compared {
         self.invented += 1;
         self.wrong.push(format!("{what}: invented"));
     }
+}
+
+/// Whether Kubernetes' own word for this end is that it does not know (kubelet_pods.go:convertStatusToAPIStatus).
+fn is_invented(end: &TerminationReport) -> bool {
+    end.reason.as_deref() == Some("ContainerStatusUnknown")
 }
 
 fn name(container: &ContainerRef) -> String {
