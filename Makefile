@@ -72,6 +72,7 @@ test-vm: build ## the cgroup v2 suite, in a throw-away VM
 e2e: build ## every shipped scenario in a kind cluster (../shared/cluster/up, or one that exit137 makes)
 	tests/e2e/kind
 	tests/e2e/agent
+	tests/e2e/bad-places
 
 bad-places: build ## few rights, missing images, no room, quotas, a namespace that does not go: on the cluster that is there
 	tests/e2e/bad-places
