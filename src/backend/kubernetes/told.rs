@@ -160,8 +160,10 @@ impl Told {
         let state = self.lock();
         state.waiting.iter().any(|waiting| {
             if let Fact::Ended(ended) = &waiting.fact {
-                // Of a pod that has gone, it can only be the pause process.
-                !state.members.is_gone(&ended.container.pod)
+                // Of a pod that has gone or is over, it can only be the pause process.
+                let uid = &ended.container.pod;
+                let over = state.members.name(uid).is_some_and(|name| state.untold.is_over(name));
+                !over && !state.members.is_gone(uid)
             } else {
                 false
             }

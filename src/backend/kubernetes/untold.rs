@@ -13,6 +13,7 @@ pub(super) struct Untold {
     told: HashSet<ContainerRef>,
     told_by_node: HashSet<ContainerRef>,
     removed_pods: HashSet<String>,
+    over_pods: HashSet<String>,
 }
 
 impl Untold {
@@ -29,11 +30,19 @@ impl Untold {
         } else if let Fact::Ended(ended) = fact {
             let told = if source == Source::Exits { &mut self.told_by_node } else { &mut self.told };
             told.insert(ended.container.clone());
-        } else if let Fact::PodOver(PodOver { pod, sign: PodSign::Removed }) = fact {
-            self.removed_pods.insert(pod.clone());
+        } else if let Fact::PodOver(PodOver { pod, sign }) = fact {
+            self.over_pods.insert(pod.clone());
+            if *sign == PodSign::Removed {
+                self.removed_pods.insert(pod.clone());
+            }
         } else if let Fact::StartFailed(failed) = fact {
             self.told.insert(failed.container.clone());
         }
+    }
+
+    /// Whether a pod is over, as far as was told: what ends in it now is its pause process.
+    pub(super) fn is_over(&self, pod: &str) -> bool {
+        self.over_pods.contains(pod)
     }
 
     /// Whether there is one.
