@@ -348,10 +348,8 @@ impl<'a> Case<'a> {
 
     /// Whether the kubelet stopped it for its pod's sake, as far as it says.
     pub(super) fn stopped_with_pod(&self) -> bool {
-        let with_pod = |stop: &&Seen<Stopping>| {
-            stop.fact.container == *self.container && stop.fact.reason == StopReason::WithPod
-        };
-        self.timeline.stops.iter().find(with_pod).is_some()
+        let mut stops = self.timeline.stops.iter();
+        stops.any(|stop| stop.fact.container == *self.container && stop.fact.reason == StopReason::WithPod)
     }
 
     /// The decision whose grace period ended first.

@@ -281,19 +281,18 @@ fn resized(case: &Case<'_>, kill: Option<&Kill>, at: Moment, path: &str) -> Resu
                 .to_owned());
         }
     }
-    by_who_sets_limits(case, kill)
+    may_be_lowered_by_others(case, kill).map_or(Ok(Vec::new()), Err)
 }
 
 /// On a cluster others lower limits too, and nobody tells of the write: the killer then runs in the context of who wrote. A container
 /// may have such a program of its own.
-fn by_who_sets_limits(case: &Case<'_>, kill: Option<&Kill>) -> Result<Vec<u64>, String> {
+fn may_be_lowered_by_others(case: &Case<'_>, kill: Option<&Kill>) -> Option<String> {
     // KEP-1287: alpha since 1.27.
     let resizes = case.timeline.cluster.as_ref().is_some_and(|cluster| cluster.minor >= 27);
-    let context = kill.and_then(|kill| kill.context.as_deref()).unwrap_or_default();
-    if resizes && ["systemd", "runc", "crun", "kubelet"].contains(&context) {
-        return Err(format!("{context} met its limit, in lowering it or as a process of its own"));
-    }
-    Ok(Vec::new())
+    let context = kill?.context.as_deref()?;
+    let sets_limits = ["systemd", "runc", "crun", "kubelet"].contains(&context);
+    (resizes && sets_limits)
+        .then(|| format!("{context} met its limit, in lowering it or as a process of its own"))
 }
 
 /// The kernel keeps 15 bytes of a name.

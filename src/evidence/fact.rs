@@ -112,6 +112,21 @@ pub enum Fact {
     },
 }
 
+impl Fact {
+    /// The run of a container that a node states to have begun, to have ended, or to have this process.
+    pub fn run_on_node_mut(&mut self) -> Option<&mut ContainerRef> {
+        if let Self::Started(started) = self {
+            Some(&mut started.container)
+        } else if let Self::Ended(ended) = self {
+            Some(&mut ended.container)
+        } else if let Self::Process(seen) = self {
+            Some(&mut seen.container)
+        } else {
+            None
+        }
+    }
+}
+
 /// What is known of the host before anything runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostFacts {

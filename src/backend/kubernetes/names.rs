@@ -46,46 +46,15 @@ impl Names {
     }
 
     /// Gives a fact its proper names.
-    pub(super) fn rename(&self, fact: Fact) -> Renamed {
-        let renamed = match &fact {
-            Fact::Cgroup(made) => {
-                self.owner(&made.owner).map(|owner| Fact::Cgroup(CgroupMade { owner, ..made.clone() }))
-            }
-            Fact::Started(started) => self.container(&started.container).map(|container| {
-                Fact::Started(crate::evidence::ContainerStarted { container, ..started.clone() })
-            }),
-            Fact::Ended(ended) => self
-                .container(&ended.container)
-                .map(|container| Fact::Ended(crate::evidence::ContainerEnded { container, ..ended.clone() })),
-            Fact::Process(seen) => self
-                .container(&seen.container)
-                .map(|container| Fact::Process(crate::evidence::ProcessSeen { container, ..seen.clone() })),
-            Fact::Host(_)
-            | Fact::Source(_)
-            | Fact::WallClock { .. }
-            | Fact::KernelLogClock { .. }
-            | Fact::StartFailed(_)
-            | Fact::ProbeFailed(_)
-            | Fact::Stopping(_)
-            | Fact::RuntimeSignal { .. }
-            | Fact::Action(_)
-            | Fact::LimitChanged(_)
-            | Fact::OomInvoked { .. }
-            | Fact::OomSummary(_)
-            | Fact::KernelKilled(_)
-            | Fact::OomGroup { .. }
-            | Fact::Signal(_)
-            | Fact::Victim(_)
-            | Fact::Cluster(_)
-            | Fact::Pod(_)
-            | Fact::PodStopping(_)
-            | Fact::PodOver(_)
-            | Fact::Noted(_)
-            | Fact::Finished(_)
-            | Fact::Counters(_)
-            | Fact::OomNotified { .. } => return Renamed::Fact(fact),
+    pub(super) fn rename(&self, mut fact: Fact) -> Renamed {
+        let named = if let Fact::Cgroup(made) = &mut fact {
+            self.owner(&made.owner).map(|owner| made.owner = owner)
+        } else if let Some(run) = fact.run_on_node_mut() {
+            self.container(run).map(|named| *run = named)
+        } else {
+            Some(())
         };
-        renamed.map_or(Renamed::NotYet(fact), Renamed::Fact)
+        if named.is_some() { Renamed::Fact(fact) } else { Renamed::NotYet(fact) }
     }
 
     fn container(&self, provisional: &ContainerRef) -> Option<ContainerRef> {

@@ -12,8 +12,8 @@ pub(super) struct Untold {
     gone: HashSet<String>,
     told: HashSet<ContainerRef>,
     told_by_node: HashSet<ContainerRef>,
-    removed_pods: HashSet<String>,
-    over_pods: HashSet<String>,
+    /// The latest sign that a pod is over.
+    pods_over: HashMap<String, PodSign>,
 }
 
 impl Untold {
@@ -31,10 +31,7 @@ impl Untold {
             let told = if source == Source::Exits { &mut self.told_by_node } else { &mut self.told };
             told.insert(ended.container.clone());
         } else if let Fact::PodOver(PodOver { pod, sign }) = fact {
-            self.over_pods.insert(pod.clone());
-            if *sign == PodSign::Removed {
-                self.removed_pods.insert(pod.clone());
-            }
+            self.pods_over.insert(pod.clone(), *sign);
         } else if let Fact::StartFailed(failed) = fact {
             self.told.insert(failed.container.clone());
         }
@@ -42,7 +39,7 @@ impl Untold {
 
     /// Whether a pod is over, as far as was told: what ends in it now is its pause process.
     pub(super) fn is_over(&self, pod: &str) -> bool {
-        self.over_pods.contains(pod)
+        self.pods_over.contains_key(pod)
     }
 
     /// Whether there is one.
@@ -50,7 +47,8 @@ impl Untold {
         let gone = self.cgroups.iter().filter(|(path, _)| self.gone.contains(*path)).map(|(_, run)| run);
         let mut untold = gone.filter(|run| !self.told_by_node.contains(run));
         // Of a pod that the API has no more it tells nothing more.
-        let mut known = self.told_by_node.iter().filter(|run| !self.removed_pods.contains(&run.pod));
+        let removed = |run: &ContainerRef| self.pods_over.get(&run.pod) == Some(&PodSign::Removed);
+        let mut known = self.told_by_node.iter().filter(|run| !removed(run));
         untold.any(|run| !self.told.contains(run)) || known.any(|run| !self.told.contains(run))
     }
 }
