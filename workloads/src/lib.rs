@@ -13,6 +13,7 @@
 
 pub mod schedule;
 pub mod settings;
+pub mod traffic;
 pub mod units;
 
 pub use schedule::{Schedule, Segment};
