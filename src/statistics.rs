@@ -135,6 +135,9 @@ impl MemorySummaries {
             | Fact::OomGroup { .. }
             | Fact::Signal(_)
             | Fact::Victim(_)
+            | Fact::TrafficStarted(_)
+            | Fact::TrafficWindow(_)
+            | Fact::TrafficEnded(_)
             | Fact::Finished(_)
             | Fact::OomNotified { .. }
             | Fact::Cluster(_)

@@ -69,7 +69,12 @@ pub async fn run(
                 .await
                 .insert(which.container.clone(), (cgroup.clone(), Some(running.place.clone())));
             started();
-            running.supervise(stop).await
+            if container.startup.is_none() {
+                pod.endpoints.set_ready(&pod.name, &container.name, true);
+            }
+            let end = running.supervise(stop).await;
+            pod.endpoints.set_ready(&pod.name, &container.name, false);
+            end
         }
         Err(end) => end,
     };
@@ -335,6 +340,9 @@ async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, pl
     }
     if container.role == Role::Sidecar {
         pod.sidecar_ready(&container.name);
+    }
+    if container.startup.is_some() {
+        pod.endpoints.set_ready(&pod.name, &container.name, true);
     }
     if let Some(liveness) = &container.liveness {
         let failed = each(ProbeKind::Liveness, liveness.failure_threshold);

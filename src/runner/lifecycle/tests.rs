@@ -13,6 +13,7 @@ fn scenario(observe: Observe, actions: Vec<Action>) -> Scenario {
         node: Node::default(),
         objects: Vec::new(),
         pods: Vec::new(),
+        traffic: Vec::new(),
         actions,
         observe,
         expect: Expect::default(),
