@@ -68,6 +68,7 @@ fn one(
     if found.retry_after.is_some() && retries == 0 {
         notes.problem(&path.key("retryAfter"), "is said, and nothing is retried", "say retries: 3, too");
     }
+    let requests = requests(found.requests.as_deref(), path, notes);
     let traffic = Traffic {
         name: found.name.clone(),
         to: to?,
@@ -82,7 +83,7 @@ fn one(
         generators: found.generators.unwrap_or(1),
         retries,
         retry_after_ms,
-        requests: requests(found.requests.as_deref(), path, notes),
+        requests,
     };
     let end = Span { ms: traffic.end_ms() };
     if end.ms > for_ms {
