@@ -12,7 +12,10 @@ mod load;
 mod mix;
 mod outcome;
 mod shape;
+mod window;
 
-pub use line::{Clock, Control, Done, DoneWhy, Endpoint, Failure, Histogram, Line, Outcome, Outcomes, Window};
+pub use line::{
+    Clock, Control, Done, DoneWhy, Endpoint, Failure, Histogram, Line, Outcome, Outcomes, Window,
+};
 pub use load::{Generator, HttpVersion, Load, LoadStage, Request, Share};
 pub use mix::Mix;

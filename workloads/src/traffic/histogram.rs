@@ -88,7 +88,10 @@ mod tests {
     }
 
     fn values() -> impl Strategy<Value = Vec<u64>> {
-        proptest::collection::vec((0..42_u32, 0..1_u64 << 42).prop_map(|(shift, value)| value >> shift), 1..200)
+        proptest::collection::vec(
+            (0..42_u32, 0..1_u64 << 42).prop_map(|(shift, value)| value >> shift),
+            1..200,
+        )
     }
 
     proptest! {
