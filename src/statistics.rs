@@ -377,6 +377,7 @@ mod tests {
             asked: None,
             limit: None,
             request: None,
+            clients: Vec::new(),
         };
         let killed_at = Some(Stamped { moment: Moment::exactly(15_000_000), source: Source::Trace });
         assert_eq!(memory.at_death(&ended(End::Signaled(9), killed_at)).usage, Some(60 * MIB));

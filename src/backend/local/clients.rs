@@ -3,6 +3,7 @@
 //! Each hears the endpoints whenever they change and says windows, which become facts. It ends with its standard input: with the
 //! harness, however that ends.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
@@ -212,12 +213,9 @@ struct Teller {
     port: u16,
 }
 
-/// There is no such thing.
-enum Never {}
-
 impl Teller {
     /// Goes on as long as it is let.
-    async fn tell(self, mut stdin: ChildStdin, mut told: mpsc::UnboundedReceiver<Control>) -> Never {
+    async fn tell(self, mut stdin: ChildStdin, mut told: mpsc::UnboundedReceiver<Control>) -> Infallible {
         let mut changes = self.endpoints.changes();
         let mut current = None;
         loop {

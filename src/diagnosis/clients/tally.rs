@@ -41,32 +41,18 @@ impl Tally {
         self.due += window.due;
         self.dropped += window.dropped;
         self.retried += window.retried;
-        let (sum, more) = (&mut self.outcomes, &window.outcomes);
-        for (sum, more) in [
-            (&mut sum.success, more.success),
-            (&mut sum.redirect, more.redirect),
-            (&mut sum.client_error, more.client_error),
-            (&mut sum.server_error, more.server_error),
-            (&mut sum.refused, more.refused),
-            (&mut sum.reset, more.reset),
-            (&mut sum.timed_out, more.timed_out),
-            (&mut sum.cut, more.cut),
-            (&mut sum.not_sent, more.not_sent),
-            (&mut sum.not_http, more.not_http),
-        ] {
-            *sum += more;
-        }
+        self.outcomes.add(&window.outcomes);
         merge(&mut self.latency, &window.latency);
     }
 
     /// Requests that came to their end.
     pub fn requests(&self) -> u64 {
-        good(&self.outcomes) + failed(&self.outcomes)
+        self.outcomes.total()
     }
 
     /// Requests that were not answered with 200 to 399.
     pub fn failed(&self) -> u64 {
-        failed(&self.outcomes)
+        self.outcomes.failed()
     }
 
     /// How long it all took, in seconds.
@@ -113,26 +99,6 @@ pub(super) fn merge(sum: &mut BTreeMap<u64, u64>, more: &Histogram) {
     for (value, times) in &more.0 {
         *sum.entry(*value).or_default() += times;
     }
-}
-
-fn good(outcomes: &Outcomes) -> u64 {
-    outcomes.success + outcomes.redirect
-}
-
-fn failed(outcomes: &Outcomes) -> u64 {
-    let Outcomes {
-        success: _,
-        redirect: _,
-        client_error,
-        server_error,
-        refused,
-        reset,
-        timed_out,
-        cut,
-        not_sent,
-        not_http,
-    } = outcomes;
-    client_error + server_error + refused + reset + timed_out + cut + not_sent + not_http
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts and times of a run are far below 2^53")]
