@@ -204,6 +204,22 @@ fn answers_that_are_not_good_again_before_the_next_end_are_not_good_again() {
     assert_eq!(again, [false, true]);
 }
 
+#[test]
+fn where_another_replica_answers_all_the_time_answers_stay_good() {
+    let mut stream = Stream::on(2);
+    let run = stream.start("web", "app", Plan::default());
+    let mut sends = Sends::begin(&mut stream);
+    sends.window(&mut stream, 0, 900, 90, 0, |_| {});
+    stream.wait(400);
+    stream.oom(&run, run.pid, At::Container, Log::Whole, &[]);
+    sends.window(&mut stream, 900, 1_900, 90, 0, |_| {});
+    stream.end(&run, End::Signaled(9));
+    let findings = judge(&stream.finish(&[]));
+    let seen = &findings.terminations[0].clients[0];
+    assert_eq!((seen.good_again_ns, seen.first_failed_ns), (Some(seen.killed_ns), None));
+    assert_eq!((seen.before.requests(), seen.during.requests(), seen.after.requests()), (90, 0, 90));
+}
+
 fn threshold(metric: Metric, aggregate: Aggregate, operator: Operator, value: f64) -> Threshold {
     Threshold { metric, aggregate, operator, value, text: "the threshold".to_owned() }
 }
@@ -344,8 +360,8 @@ proptest! {
         let seen: Vec<_> = findings.terminations.iter().map(|end| &end.clients[0]).collect();
         prop_assert_eq!(seen.len(), kills.len());
         let parts = || std::iter::once(&seen[0].before).chain(seen.iter().flat_map(|seen| [&seen.during, &seen.after]));
-        prop_assert_eq!(parts().map(|part| part.requests()).sum::<u64>(), whole.requests());
-        prop_assert_eq!(parts().map(|part| part.failed()).sum::<u64>(), whole.failed());
+        prop_assert_eq!(parts().map(exit137::diagnosis::Tally::requests).sum::<u64>(), whole.requests());
+        prop_assert_eq!(parts().map(exit137::diagnosis::Tally::failed).sum::<u64>(), whole.failed());
         prop_assert_eq!(parts().map(|part| part.due).sum::<u64>(), whole.due);
         for pair in seen.windows(2) {
             prop_assert_eq!(&pair[0].after, &pair[1].before);

@@ -230,7 +230,7 @@ impl Teller {
                     None => std::future::pending().await,
                 },
                 changed = changes.changed() => if changed.is_err() {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 },
             }
         }

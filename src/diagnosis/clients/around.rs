@@ -65,7 +65,7 @@ pub(super) fn good_again(windows: &[Window], kill: u64, until: u64) -> Option<u6
     let within = || windows.iter().filter(|window| window.to_ns >= kill && window.from_ns < until);
     let mut from = kill;
     loop {
-        let good = within().flat_map(|window| [window.first_good_ns, window.last_good_ns]).flatten();
+        let good = within().filter_map(|window| good_since(window, from));
         let again = good.filter(|at| (from..until).contains(at)).min()?;
         // The last failure of a window stands for those that may lie between its first one and that.
         let failed = within().flat_map(failures);
@@ -74,6 +74,17 @@ pub(super) fn good_again(windows: &[Window], kill: u64, until: u64) -> Option<u6
             Some(at) => from = at + 1,
             None => return Some(again),
         }
+    }
+}
+
+/// When the first good answer of a window since then was, as far as it says: between the first and the last of one in which nothing
+/// failed, answers were good all the time.
+fn good_since(window: &Window, from: u64) -> Option<u64> {
+    let (first, last) = (window.first_good_ns?, window.last_good_ns?);
+    match () {
+        () if first >= from => Some(first),
+        () if last >= from && window.first_failed.is_none() => Some(from),
+        () => Some(last),
     }
 }
 

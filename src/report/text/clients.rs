@@ -36,13 +36,14 @@ pub(super) fn impact_lines(clients: &ClientsReport) -> String {
                 ways(&during.outcomes)
             );
         }
-        _ if during.requests + clients.after.requests == 0 => line.push_str("no request after it"),
+        _ if during.requests + clients.after.requests == 0 => return line + "no request after it",
         _ => line.push_str("no request failed"),
     }
     if during.dropped > 0 {
         let _ = write!(line, ", {} dropped", during.dropped);
     }
     match clients.good_again_us {
+        Some(_) if clients.first_failed_us.is_none() => {}
         Some(again) => {
             let _ = write!(line, "; good again after {}", micros(again));
         }
