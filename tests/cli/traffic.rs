@@ -34,7 +34,7 @@ fn windows<'a>(
 }
 
 /// Servers that hold so many MiB are killed while each of eight requests waits for its answer.
-fn kill_servers_that_hold(sizes: [u64; 4]) -> Ran {
+fn kill_servers_that_hold(sizes: [u64; 4]) -> (Desk, Ran) {
     let serve = |size: u64| format!("holdPerRequest: {}Ki, holdFor: 5s, cap: {}Mi", size * 128, size + 8);
     let name = |size: u64| format!("holds-{size}");
     let each = |make: &dyn Fn(u64) -> String| sizes.map(make).join(", ");
@@ -56,7 +56,8 @@ fn kill_servers_that_hold(sizes: [u64; 4]) -> Ran {
              observe: {{for: 2500ms}}\nexpect: {{terminations: [{ends}]}}"
         ),
     );
-    desk.run(&[]).exits(0)
+    let ran = desk.run(&[]).exits(0);
+    (desk, ran)
 }
 
 /// `EXIT137_KILLS=50` measures more than the few that a test has time for.
@@ -68,7 +69,7 @@ fn a_client_sees_the_first_reset_between_the_kill_and_the_end_of_what_held_the_m
     let wanted = std::env::var("EXIT137_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(4);
     let mut kills = 0;
     while kills < wanted {
-        let ran = kill_servers_that_hold([16, 64, 128, 256]);
+        let (_desk, ran) = kill_servers_that_hold([16, 64, 128, 256]);
         let record = ran.record("kills");
         let ends = ran.trial("kills")["terminations"].as_array().unwrap().clone();
         assert_eq!(ends.len(), 4);
