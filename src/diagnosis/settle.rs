@@ -41,6 +41,7 @@ pub(super) fn settle(timeline: &Timeline) -> Findings {
         };
         at(a).cmp(&at(b)).then(a.container.cmp(&b.container))
     });
+    findings.traffic = timeline.clients.settle(&mut findings.terminations);
     findings.starts = starts(&runs);
     let unowned = kills.iter().filter(|kill| kill.owner == Owner::Unknown).count();
     findings.unowned_kills = u32::try_from(unowned).unwrap_or(u32::MAX);
@@ -101,6 +102,7 @@ fn termination(case: &Case<'_>, attribution: Option<Attribution>, killed_at: Opt
         asked: asked(case),
         limit: limits::in_force(case, case.ended_at),
         request: case.start.and_then(|start| start.fact.request),
+        clients: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Source;
+use super::clients::{TrafficEnded, TrafficStarted, TrafficWindow};
 use super::cluster::{ClusterFacts, Invented, Noted, PodOver, PodSeen, PodStopping};
 
 /// A container, and which of its runs (0 is the first, then one more per restart).
@@ -99,6 +100,13 @@ pub enum Fact {
     PodOver(PodOver),
     /// An event of the API that is only kept.
     Noted(Noted),
+
+    /// A generator of traffic was told when to begin.
+    TrafficStarted(TrafficStarted),
+    /// What a generator's clients saw in a stretch of time.
+    TrafficWindow(TrafficWindow),
+    /// A generator of traffic is over.
+    TrafficEnded(TrafficEnded),
 
     /// The run of the scenario is over: the record's last fact. Without it the harness died before it could say so.
     Finished(Ending),

@@ -439,6 +439,9 @@ impl Running for RunningOnCluster {
         self.recorder.now(Source::Harness, Fact::Action(ActionDone { index, what, error: outcome.err() }));
     }
 
+    /// Scenarios with traffic are skipped here so far (`command/run/cluster.rs:not_there_yet`).
+    fn start_traffic(&self, _index: usize, _zero_ns: u64) {}
+
     async fn tear_down(&self) -> Vec<String> {
         self.told.tear_down();
         let decided = clock::unix_ns();

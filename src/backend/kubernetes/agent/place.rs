@@ -79,6 +79,9 @@ impl Place {
             | Fact::PodStopping(_)
             | Fact::PodOver(_)
             | Fact::Noted(_)
+            | Fact::TrafficStarted(_)
+            | Fact::TrafficWindow(_)
+            | Fact::TrafficEnded(_)
             | Fact::Finished(_) => {}
         }
         observation

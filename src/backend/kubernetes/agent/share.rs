@@ -105,6 +105,9 @@ impl Share {
             | Fact::PodStopping(_)
             | Fact::PodOver(_)
             | Fact::Noted(_)
+            | Fact::TrafficStarted(_)
+            | Fact::TrafficWindow(_)
+            | Fact::TrafficEnded(_)
             | Fact::Finished(_) => false,
         };
         ours.then_some(observation)
