@@ -23,8 +23,9 @@ use crate::recorder::Recorder;
 use crate::scenario::{Scenario, Traffic};
 use generator::Generator;
 
-/// What is told takes some time to every generator; a load that began before would lack its beginning.
-const LEAD_NS: u64 = 500_000_000;
+/// What is told takes some time to every generator, and a pod that is ready some time to be known to every proxy (its Endpoints
+/// are written, then `kube-proxy` sets its rules, once a second at most): a load that began before would lack its beginning.
+const LEAD_NS: u64 = 1_500_000_000;
 /// How long generators may take to be stopped and heard to their end, beside what requests in flight are granted.
 const PATIENCE: Duration = Duration::from_secs(20);
 
