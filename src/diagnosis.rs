@@ -12,6 +12,7 @@ mod domain;
 pub mod findings;
 mod hidden;
 mod kills;
+mod limits;
 mod rules;
 mod settle;
 mod sources;

@@ -10,6 +10,7 @@ mod keep;
 pub mod kind;
 mod lease;
 mod leftovers;
+mod limits;
 mod logs;
 pub mod manifest;
 mod members;

@@ -427,8 +427,9 @@ pub struct LimitChanged {
     pub from: Option<u64>,
     /// Bytes asked for.
     pub to: u64,
-    /// Who wrote it: the comm that the kernel names when the write itself has to kill.
-    pub writer: String,
+    /// Who wrote it: the comm that the kernel names when the write itself has to kill. None where the limit was only found to be
+    /// another.
+    pub writer: Option<String>,
     /// Why the kernel refused it (cgroup v1: `EBUSY` below use).
     pub refused: Option<String>,
 }

@@ -422,7 +422,7 @@ pub(in crate::backend) async fn write_limit(
         cgroup: cgroup.path,
         from,
         to: bytes,
-        writer: "exit137-resize".into(),
+        writer: Some("exit137-resize".into()),
         refused: refused.clone(),
     };
     let at = crate::evidence::Moment::between(before, crate::clock::boot_ns());

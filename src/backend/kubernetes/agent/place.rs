@@ -46,6 +46,7 @@ impl Place {
             Fact::Cgroup(made) => path(&mut made.path),
             Fact::Counters(counters) => path(&mut counters.cgroup),
             Fact::OomNotified { cgroup } => path(cgroup),
+            Fact::LimitChanged(changed) => path(&mut changed.cgroup),
             Fact::Started(started) => {
                 started.pid.iter_mut().for_each(pid);
                 started.runtime_pid.iter_mut().for_each(pid);
@@ -71,7 +72,6 @@ impl Place {
             | Fact::Stopping(_)
             | Fact::RuntimeSignal { .. }
             | Fact::Action(_)
-            | Fact::LimitChanged(_)
             | Fact::OomInvoked { .. }
             | Fact::OomGroup { .. }
             | Fact::Cluster(_)
