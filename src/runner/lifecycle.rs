@@ -55,6 +55,10 @@ pub enum Operation {
     Finish(Ending),
 }
 
+/// Traffic begins so many milliseconds later than it says, and is observed as much longer: its generators hear of its zero before
+/// that has come, and miss none of it.
+const TRAFFIC_LEAD_MS: u64 = 50;
+
 /// The state of one scenario's run.
 #[derive(Debug)]
 pub struct Lifecycle {
@@ -104,11 +108,12 @@ impl Lifecycle {
     pub fn new(scenario: &Scenario, lag_ms: u64) -> Self {
         let observe = &scenario.observe;
         let late = if observe.until.is_some() { lag_ms } else { 0 };
+        let lead = if scenario.traffic.is_empty() { 0 } else { TRAFFIC_LEAD_MS };
         Self {
             phase: Phase::New,
             timeout_ms: scenario.timeout_ms + 10 * lag_ms,
             watch: Watch {
-                for_ms: observe.for_ms + late,
+                for_ms: observe.for_ms + late + lead,
                 settle_ms: observe.settle_ms,
                 until: observe.until.clone(),
                 terminations: 0,
@@ -162,8 +167,10 @@ impl Lifecycle {
                     }
                 }
                 // Generators keep the time themselves, so all are told at once.
-                let start =
-                    |(index, after): (usize, &u64)| Operation::StartTraffic { index, at: now + after };
+                let start = |(index, after): (usize, &u64)| Operation::StartTraffic {
+                    index,
+                    at: now + TRAFFIC_LEAD_MS + after,
+                };
                 let mut operations: Vec<Operation> = self.traffic.iter().enumerate().map(start).collect();
                 operations.extend(self.advance(now));
                 operations
