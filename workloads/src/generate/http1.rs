@@ -18,16 +18,15 @@ use crate::clock;
 /// A connection. No task of its own drives it: whoever waits for an answer does, and so is woken once for it, not twice.
 pub struct Http1 {
     sender: SendRequest<Payload>,
-    connection: Connection<TokioIo<Watched>, Payload>,
+    /// None once it has come to its end. Only when it is gone does hyper let go of a request that it has not sent.
+    connection: Option<Connection<TokioIo<Watched>, Payload>>,
     seen: Rc<Seen>,
-    /// It has come to its end.
-    over: bool,
 }
 
 /// Why there is no answer.
 pub enum Unanswered {
-    /// The connection had ended before: nothing was sent.
-    Unsent,
+    /// The connection had ended before: nothing was sent. It may have said something without being asked.
+    Unsent { spoke: bool },
     /// It broke.
     Broken(Broken),
 }
@@ -45,16 +44,16 @@ impl Http1 {
         // A buffer holds a head, or a part of a body.
         let opened = Builder::new().max_buf_size(LONGEST_HEAD).handshake(stream.io()).await;
         let (sender, connection) = opened.map_err(|_| Broken::now(Outcome::NotSent))?;
-        Ok(Self { sender, connection, seen, over: false })
+        Ok(Self { sender, connection: Some(connection), seen })
     }
 
     /// Whether another request may follow.
     pub fn reusable(&mut self) -> bool {
         // It may have to notice first that the answer is over.
-        if !self.over && !self.sender.is_ready() {
-            self.drive(&mut Context::from_waker(Waker::noop()));
+        if !self.sender.is_ready() {
+            drive(&mut self.connection, &mut Context::from_waker(Waker::noop()));
         }
-        !self.over && self.sender.is_ready()
+        self.connection.is_some() && self.sender.is_ready()
     }
 
     /// Sends a request and reads past its whole answer; tells the status.
@@ -62,12 +61,10 @@ impl Http1 {
         let before = self.seen.read.get();
         let mut head = pin!(self.sender.try_send_request(request));
         let mut answer = Answer::Nothing;
-        let (connection, over, seen) = (&mut self.connection, &mut self.over, &self.seen);
+        let (connection, seen) = (&mut self.connection, &self.seen);
         poll_fn(|cx| {
             loop {
-                if !*over {
-                    *over = Pin::new(&mut *connection).poll(cx).is_ready();
-                }
+                drive(connection, cx);
                 // Nothing comes but from the connection, which is driven here: no need to be woken for it.
                 let mut unwoken = Context::from_waker(Waker::noop());
                 let before_it = std::mem::replace(&mut answer, Answer::Nothing);
@@ -84,9 +81,8 @@ impl Http1 {
                             true
                         }
                         Poll::Ready(Err(mut error)) => {
-                            let unsent = error.take_message().is_some() && seen.read.get() == before;
-                            return Poll::Ready(Err(if unsent {
-                                Unanswered::Unsent
+                            return Poll::Ready(Err(if error.take_message().is_some() {
+                                Unanswered::Unsent { spoke: seen.read.get() > before }
                             } else {
                                 Unanswered::Broken(broken(error.error(), seen, before))
                             }));
@@ -113,7 +109,7 @@ impl Http1 {
                     Answer::Whole(status) => return Poll::Ready(Ok(status)),
                 };
                 if !moved {
-                    if *over {
+                    if connection.is_none() {
                         return Poll::Ready(Err(Unanswered::Broken(seen.broken_since(before))));
                     }
                     return Poll::Pending;
@@ -122,9 +118,11 @@ impl Http1 {
         })
         .await
     }
+}
 
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        self.over = Pin::new(&mut self.connection).poll(cx).is_ready();
+fn drive(connection: &mut Option<Connection<TokioIo<Watched>, Payload>>, cx: &mut Context<'_>) {
+    if connection.as_mut().is_some_and(|open| Pin::new(open).poll(cx).is_ready()) {
+        *connection = None;
     }
 }
 
