@@ -61,9 +61,8 @@ impl Books {
             .saturating_add(hold)
             .saturating_add(page_ceil(self.leaked.asked.saturating_add(leak_per_request.0)))
             .saturating_add(page_ceil(self.cache.bytes().saturating_add(self.cache.growth(path))));
-        let heap = |garbage: u64| {
-            live.saturating_add(page_ceil(garbage.saturating_add(garbage_per_request.0)))
-        };
+        let heap =
+            |garbage: u64| live.saturating_add(page_ceil(garbage.saturating_add(garbage_per_request.0)));
         let threshold = collect_at.or(heap_max).map_or(u64::MAX, |size| size.0);
         if self.garbage.asked > 0 && heap(self.garbage.asked) > threshold {
             self.collect();
@@ -167,8 +166,9 @@ mod tests {
 
     #[test]
     fn beyond_the_ceiling_requests_fail_once_nothing_is_left_to_be_collected() {
-        let mut books =
-            books(r#""garbagePerRequest": "16Ki", "leakPerRequest": "16Ki", "collectAt": "48Ki", "heapMax": "64Ki""#);
+        let mut books = books(
+            r#""garbagePerRequest": "16Ki", "leakPerRequest": "16Ki", "collectAt": "48Ki", "heapMax": "64Ki""#,
+        );
         let answers: Vec<_> = (0..5).map(|_| serve(&mut books, "/")).collect();
         assert_eq!(answers, [Ok(()), Ok(()), Ok(()), Err(Refused::Heap), Err(Refused::Heap)]);
         assert_eq!(books.leaked.memory.held(), 48 * KIB);

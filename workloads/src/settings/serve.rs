@@ -159,14 +159,22 @@ impl Serve {
                 (self.cache_max.is_some(), "cacheMax"),
                 (self.cache_evict.is_some(), "cacheEvict"),
             ] {
-                wrong(given, &format!("{key} has no effect without cachePerEntry; remove it, or say how much an entry takes"));
+                wrong(
+                    given,
+                    &format!(
+                        "{key} has no effect without cachePerEntry; remove it, or say how much an entry takes"
+                    ),
+                );
             }
             return;
         }
         wrong(self.cache_per_entry.0 < SMALLEST_ENTRY, "cachePerEntry is less than 1Ki; say 1Ki or more");
         if let Some(max) = self.cache_max {
             wrong(max < self.cache_per_entry, "cacheMax is less than one entry takes; raise it");
-            wrong(max > self.cap, "cacheMax is more than the cap, so nothing would ever be thrown out; say less than the cap");
+            wrong(
+                max > self.cap,
+                "cacheMax is more than the cap, so nothing would ever be thrown out; say less than the cap",
+            );
         } else {
             wrong(
                 self.cache_evict.is_some(),
@@ -207,7 +215,10 @@ impl Serve {
             );
         }
         if let (Some(at), Some(max)) = (self.collect_at, self.heap_max) {
-            wrong(at >= max, "collectAt is not less than heapMax, which comes first; lower it, or leave it out");
+            wrong(
+                at >= max,
+                "collectAt is not less than heapMax, which comes first; lower it, or leave it out",
+            );
         }
         for (key, size) in [("collectAt", self.collect_at), ("heapMax", self.heap_max)] {
             wrong(
