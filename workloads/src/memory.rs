@@ -25,12 +25,11 @@ pub struct Memory {
 impl Memory {
     /// Holds nothing yet.
     pub fn new() -> Result<Self, String> {
-        let pattern = match PATTERN.get() {
-            Some(pattern) => pattern,
-            None => {
-                let random = random_page()?;
-                PATTERN.get_or_init(|| random)
-            }
+        let pattern = if let Some(pattern) = PATTERN.get() {
+            pattern
+        } else {
+            let random = random_page()?;
+            PATTERN.get_or_init(|| random)
         };
         Ok(Self { pattern, chunks: Vec::new(), held: 0 })
     }
