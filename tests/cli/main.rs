@@ -14,3 +14,4 @@ mod output;
 mod safety;
 mod status;
 mod support;
+mod traffic;

@@ -7,6 +7,7 @@ mod possible;
 mod problems;
 mod schema;
 mod slips;
+mod traffic;
 
 use exit137::scenario::{self, Scenario};
 
