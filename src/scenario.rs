@@ -11,6 +11,7 @@ mod qos;
 mod quantity;
 mod read;
 mod schema;
+pub mod setting;
 mod structure;
 mod tree;
 mod validate;
@@ -24,7 +25,7 @@ pub use pod::{
     Container, EnvVar, Handler, Mount, Pod, PodKind, Probe, Program, QosClass, RestartPolicy, Role, Volume,
     VolumeKind,
 };
-pub use read::{read, read_with};
+pub use read::{Text, read, read_set, read_with};
 pub use schema::schema;
 
 /// Bytes of memory as Kubernetes writes them (`64Mi`); `None` if it is no amount of memory.
