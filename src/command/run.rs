@@ -165,7 +165,8 @@ async fn execute(
         let jobs = usize::try_from(args.jobs).unwrap_or(usize::MAX);
         let ran = match args.on {
             cli::Backend::Local => {
-                let Environment { backend, jobs } = Environment::prepare(&runnable, work.repeat(), jobs).await?;
+                let Environment { backend, jobs } =
+                    Environment::prepare(&runnable, work.repeat(), jobs).await?;
                 let interrupt = Interrupt::listen(signals, args.timeout, backend.alarm());
                 let ran = run_on(work, &runnable, backend, jobs, &interrupt, artifacts, &mut statuses).await;
                 interrupt.tell(&mut statuses);
@@ -173,7 +174,8 @@ async fn execute(
             }
             cli::Backend::Kind | cli::Backend::Cluster => {
                 let interrupt = Interrupt::listen(signals, args.timeout, watch::channel(None).1);
-                let ran = Box::pin(on_clusters(args, work, &runnable, &interrupt, artifacts, &mut statuses)).await;
+                let ran =
+                    Box::pin(on_clusters(args, work, &runnable, &interrupt, artifacts, &mut statuses)).await;
                 interrupt.tell(&mut statuses);
                 ran?
             }
@@ -198,8 +200,9 @@ async fn on_clusters(
     for (number, group) in clusters.plan(runnable).iter().enumerate() {
         match Box::pin(unless_interrupted(interrupt, clusters.prepare(args, number, group))).await {
             Some(Ok(ready)) => {
-                reports
-                    .extend(on_cluster(args, work, ready, (number, group), interrupt, artifacts, statuses).await?);
+                reports.extend(
+                    on_cluster(args, work, ready, (number, group), interrupt, artifacts, statuses).await?,
+                );
             }
             // The scenarios that have run are reported all the same.
             Some(Err(error)) => {

@@ -74,7 +74,11 @@ pub(super) fn lines(problems: &[Problem]) -> String {
 pub(super) fn not_run(reported: Vec<run::Reported>) -> ExitStatus {
     let report = Report::new(None, reported.into_iter().map(|(report, _)| report).collect());
     for scenario in &report.scenarios {
-        complain(&format!("{} was not run: {}", scenario.name, scenario.skipped.as_deref().unwrap_or("it failed")));
+        complain(&format!(
+            "{} was not run: {}",
+            scenario.name,
+            scenario.skipped.as_deref().unwrap_or("it failed")
+        ));
     }
     report.exit_status()
 }

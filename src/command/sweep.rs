@@ -52,7 +52,8 @@ pub fn sweep(args: &cli::Sweep, color: Color) -> ExitStatus {
 
 /// Writes the table into the sweep's folder; answers it as JSON.
 fn keep(report: &SweepReport, artifacts: &Artifacts) -> Result<String, String> {
-    let json = serde_json::to_string_pretty(report).map_err(|error| format!("cannot render JSON: {error}"))? + "\n";
+    let json =
+        serde_json::to_string_pretty(report).map_err(|error| format!("cannot render JSON: {error}"))? + "\n";
     for (name, text) in [("sweep.json", &json), ("sweep.csv", &table::csv(report))] {
         let path = artifacts.folder().join(name);
         write_whole(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;

@@ -59,12 +59,15 @@ impl FromStr for FieldPath {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("{text:?} {why}; write for example pods.web.containers.app.resources.limits.memory");
+        let wrong = |why: &str| {
+            format!("{text:?} {why}; write for example pods.web.containers.app.resources.limits.memory")
+        };
         let mut steps = Vec::new();
         let mut rest = text;
         loop {
             let step = if let Some(quoted) = rest.strip_prefix("[\"") {
-                let (key, after) = quoted.split_once("\"]").ok_or_else(|| wrong("has a [\" without its \"]"))?;
+                let (key, after) =
+                    quoted.split_once("\"]").ok_or_else(|| wrong("has a [\" without its \"]"))?;
                 rest = after;
                 key
             } else if let Some(numbered) = rest.strip_prefix('[') {
@@ -110,7 +113,8 @@ impl FromStr for Setting {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (path, value) = text.split_once('=').ok_or_else(|| format!("{text:?} says no value; write PATH=VALUE"))?;
+        let (path, value) =
+            text.split_once('=').ok_or_else(|| format!("{text:?} says no value; write PATH=VALUE"))?;
         Ok(Self { path: path.parse()?, value: value.to_owned() })
     }
 }
@@ -129,7 +133,9 @@ impl FromStr for Ratio {
         let thousandths = thousandths.and_then(|parsed| u16::try_from(parsed.milli).ok());
         match thousandths {
             Some(thousandths @ 1..=1000) => Ok(Self(thousandths)),
-            Some(_) | None => Err(format!("{text:?} is no part of a limit; write a number above 0 and at most 1: 0.5")),
+            Some(_) | None => {
+                Err(format!("{text:?} is no part of a limit; write a number above 0 and at most 1: 0.5"))
+            }
         }
     }
 }
@@ -164,7 +170,9 @@ pub(super) fn apply(
         let found = find::find(&whole, &setting.path.steps);
         let set = found.and_then(|path| {
             let value = typed(&whole, &path, &setting.value);
-            if let Some((request, value)) = settings.requests_ratio.and_then(|ratio| request(&path, &value, ratio)) {
+            if let Some((request, value)) =
+                settings.requests_ratio.and_then(|ratio| request(&path, &value, ratio))
+            {
                 write::write(document, &whole, &request, value)?;
             }
             write::write(document, &whole, &path, value)
@@ -204,7 +212,8 @@ fn request(path: &KeyPath, limit: &Value, ratio: Ratio) -> Option<(KeyPath, Valu
 pub(super) fn text(document: &Value, file: &str, settings: &Settings) -> String {
     let said: Vec<String> = settings.list.iter().map(|setting| format!("--set {setting}")).collect();
     let file = file.rsplit('/').next().unwrap_or(file);
-    let head: String = format!("{file} with {}", said.join(" ")).chars().filter(|c| !c.is_control()).collect();
+    let head: String =
+        format!("{file} with {}", said.join(" ")).chars().filter(|c| !c.is_control()).collect();
     // What was read as YAML can be written as YAML; should it not be, JSON is YAML too.
     let body = serde_saphyr::to_string(document).unwrap_or_else(|_| document.to_string());
     format!("# {head}\n{body}")

@@ -46,7 +46,9 @@ impl FromStr for Amount {
         })?;
         // What is not can be written in one way in a limit and in another in a workload.
         if matches!(unit, Unit::Memory | Unit::Rate) && !number.is_multiple_of(1024) {
-            return Err(format!("{text:?} is not a whole number of Ki; sizes are tried in steps of at least 1Ki"));
+            return Err(format!(
+                "{text:?} is not a whole number of Ki; sizes are tried in steps of at least 1Ki"
+            ));
         }
         Ok(Self { unit, number })
     }
@@ -82,19 +84,25 @@ impl Range {
     /// The values between two ends.
     pub fn new(from: Amount, to: Amount, step: Amount) -> Result<Self, String> {
         if from.unit != to.unit || from.unit != step.unit {
-            return Err(format!("{from}, {to} and {step} are amounts of different things; give all three the same unit"));
+            return Err(format!(
+                "{from}, {to} and {step} are amounts of different things; give all three the same unit"
+            ));
         }
         if step.number == 0 {
             return Err("a step of 0 leads nowhere; say for example 1Mi, or 1".to_owned());
         }
         let range = to.number.checked_sub(from.number).filter(|range| *range > 0);
-        let range = range.ok_or_else(|| format!("the range from {from} to {to} is empty; --from is the smaller end"))?;
+        let range = range
+            .ok_or_else(|| format!("the range from {from} to {to} is empty; --from is the smaller end"))?;
         let steps = range / step.number;
         if steps == 0 {
-            return Err(format!("a step of {step} does not fit between {from} and {to}; choose a smaller one"));
+            return Err(format!(
+                "a step of {step} does not fit between {from} and {to}; choose a smaller one"
+            ));
         }
         let last = usize::try_from(steps).ok().filter(|_| steps <= MOST);
-        let last = last.ok_or_else(|| format!("{steps} values are too many to choose from; choose a larger step"))?;
+        let last =
+            last.ok_or_else(|| format!("{steps} values are too many to choose from; choose a larger step"))?;
         Ok(Self { from, step: step.number, last })
     }
 
@@ -135,7 +143,11 @@ mod tests {
             ("2m", "120s"),
             ("20", "20"),
         ] {
-            assert_eq!(text.parse::<Amount>().map(|amount| amount.to_string()).as_deref(), Ok(written), "{text}");
+            assert_eq!(
+                text.parse::<Amount>().map(|amount| amount.to_string()).as_deref(),
+                Ok(written),
+                "{text}"
+            );
         }
         for text in ["", "lots", "1.5", "-1", "64MB", "1000B", "1e3"] {
             assert!(text.parse::<Amount>().is_err(), "{text}");

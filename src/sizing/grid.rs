@@ -25,7 +25,8 @@ impl FromStr for Axis {
         if values.iter().any(String::is_empty) {
             return Err(format!("{text:?} has an empty value; write PATH=V1,V2"));
         }
-        if let Some(twice) = values.iter().enumerate().find(|(index, value)| values[..*index].contains(value)) {
+        if let Some(twice) = values.iter().enumerate().find(|(index, value)| values[..*index].contains(value))
+        {
             return Err(format!("{text:?} has {} twice", twice.1));
         }
         Ok(Self { path, values })
@@ -58,7 +59,10 @@ fn split(text: &str) -> Vec<String> {
 pub fn cells(axes: &[Axis]) -> Result<Vec<Vec<Setting>>, String> {
     for (index, axis) in axes.iter().enumerate() {
         if axes[..index].iter().any(|earlier| earlier.path == axis.path) {
-            return Err(format!("{} is set twice; give all its values at once: --set {}=V1,V2", axis.path, axis.path));
+            return Err(format!(
+                "{} is set twice; give all its values at once: --set {}=V1,V2",
+                axis.path, axis.path
+            ));
         }
     }
     let count = axes.iter().try_fold(1_usize, |count, axis| count.checked_mul(axis.values.len()));
@@ -71,7 +75,8 @@ pub fn cells(axes: &[Axis]) -> Result<Vec<Vec<Setting>>, String> {
             let setting = Setting { path: axis.path.clone(), value: value.clone() };
             cell.iter().cloned().chain([setting]).collect()
         };
-        cells = cells.iter().flat_map(|cell| axis.values.iter().map(move |value| with(cell, value))).collect();
+        cells =
+            cells.iter().flat_map(|cell| axis.values.iter().map(move |value| with(cell, value))).collect();
     }
     Ok(cells)
 }
@@ -80,7 +85,8 @@ pub fn cells(axes: &[Axis]) -> Result<Vec<Vec<Setting>>, String> {
 pub fn name(base: &str, values: &[String]) -> String {
     const LONGEST: usize = 63;
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    let tail: String = values.iter().flat_map(|value| ['-'].into_iter().chain(value.chars().map(plain))).collect();
+    let tail: String =
+        values.iter().flat_map(|value| ['-'].into_iter().chain(value.chars().map(plain))).collect();
     let tail: String = tail.chars().take(LONGEST - 8).collect();
     let head: String = base.chars().take(LONGEST - tail.len()).collect();
     format!("{}{}", head.trim_end_matches('-'), tail.trim_end_matches('-'))

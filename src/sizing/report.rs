@@ -174,9 +174,11 @@ impl SizeReport {
             Ended::Open(why) => (why, None),
         };
         let answer = rank.and_then(at);
-        let signs = |digest: &Digest| at(last).map_or_else(Vec::new, |far| thrashing::signs(digest, &far.trials));
+        let signs =
+            |digest: &Digest| at(last).map_or_else(Vec::new, |far| thrashing::signs(digest, &far.trials));
         let thrashing = answer.map_or_else(Vec::new, |answer| signs(&answer.trials));
-        let mut beyond: Vec<&Candidate> = candidates.iter().filter(|one| one.held == Some(Held::Holds)).collect();
+        let mut beyond: Vec<&Candidate> =
+            candidates.iter().filter(|one| one.held == Some(Held::Holds)).collect();
         beyond.sort_by_key(|one| find.rank(one.index, last));
         let above = |one: &&Candidate| rank.is_some_and(|rank| find.rank(one.index, last) > rank);
         let knee = beyond.into_iter().filter(above).find(|one| signs(&one.trials).is_empty());
@@ -226,8 +228,12 @@ fn notes(question: &Question, ended: Ended, last: usize, candidates: &[Candidate
     let mut notes = Vec::new();
     match ended {
         Ended::Answered(Answer::NearEndHolds) => notes.push(match find {
-            Find::Smallest => format!("{near} holds already: a still smaller one may hold too; lower --from to know"),
-            Find::Largest => format!("{near} holds already: a still larger one may hold too; raise --to to know"),
+            Find::Smallest => {
+                format!("{near} holds already: a still smaller one may hold too; lower --from to know")
+            }
+            Find::Largest => {
+                format!("{near} holds already: a still larger one may hold too; raise --to to know")
+            }
         }),
         Ended::Answered(Answer::FarEndFails { near_end_holds: true }) => {
             let other = match find {
@@ -262,9 +268,10 @@ fn bracket(find: Find, last: usize, candidates: &[Candidate]) -> Option<String> 
     let above = |one: &&Candidate| fails.is_none_or(|fails| rank(one) > rank(&fails));
     let holds = of(Held::Holds).filter(above).min_by_key(rank);
     match (fails, holds) {
-        (Some(fails), Some(holds)) => {
-            Some(format!("so far: {} fails and {} holds, the answer lies between them", fails.value, holds.value))
-        }
+        (Some(fails), Some(holds)) => Some(format!(
+            "so far: {} fails and {} holds, the answer lies between them",
+            fails.value, holds.value
+        )),
         (None, Some(holds)) => Some(format!("so far: {} holds", holds.value)),
         (Some(fails), None) => Some(format!("so far: {} fails", fails.value)),
         (None, None) => None,
@@ -290,8 +297,15 @@ mod tests {
             ..Memory::default()
         };
         let passed = if held == Held::Holds { 5 } else { 0 };
-        let trials = Digest { runs: 5, passed, failed: 5 - passed, memory: vec![memory], ..Digest::default() };
-        Candidate { index, value: format!("{index}Mi"), held: Some(held), folder: format!("x-{index}mi"), trials }
+        let trials =
+            Digest { runs: 5, passed, failed: 5 - passed, memory: vec![memory], ..Digest::default() };
+        Candidate {
+            index,
+            value: format!("{index}Mi"),
+            held: Some(held),
+            folder: format!("x-{index}mi"),
+            trials,
+        }
     }
 
     fn question(find: Find) -> Question {
@@ -316,7 +330,8 @@ mod tests {
             candidate(3, Held::Fails, 9),
             candidate(4, Held::Holds, 0),
         ];
-        let report = SizeReport::new(question(Find::Smallest), 8, Ended::Answered(Answer::Found(4)), &[], tried);
+        let report =
+            SizeReport::new(question(Find::Smallest), 8, Ended::Answered(Answer::Found(4)), &[], tried);
         assert_eq!((report.answer.as_deref(), report.fails.as_deref()), (Some("4Mi"), Some("3Mi")));
         assert_eq!(report.margin.map(|margin| margin.left), Some(14));
         let sure = report.confidence.unwrap();
@@ -334,7 +349,8 @@ mod tests {
             candidate(4, Held::Holds, 70),
             candidate(3, Held::Fails, 9),
         ];
-        let report = SizeReport::new(question(Find::Smallest), 8, Ended::Answered(Answer::Found(4)), &[], tried);
+        let report =
+            SizeReport::new(question(Find::Smallest), 8, Ended::Answered(Answer::Found(4)), &[], tried);
         assert_eq!(report.thrashing.len(), 1);
         assert_eq!(report.knee.as_deref(), Some("6Mi"));
     }
@@ -342,8 +358,10 @@ mod tests {
     #[test]
     fn of_rates_the_largest_is_found_and_its_neighbour_above_fails() {
         // Rank 0 is 8: rank 3 is 5.
-        let tried = vec![candidate(0, Held::Holds, 0), candidate(5, Held::Holds, 0), candidate(6, Held::Fails, 0)];
-        let report = SizeReport::new(question(Find::Largest), 8, Ended::Answered(Answer::Found(3)), &[], tried);
+        let tried =
+            vec![candidate(0, Held::Holds, 0), candidate(5, Held::Holds, 0), candidate(6, Held::Fails, 0)];
+        let report =
+            SizeReport::new(question(Find::Largest), 8, Ended::Answered(Answer::Found(3)), &[], tried);
         assert_eq!((report.answer.as_deref(), report.fails.as_deref()), (Some("5Mi"), Some("6Mi")));
     }
 

@@ -113,7 +113,8 @@ impl Search {
 
     /// The highest rank that is known to fail, and the lowest above it that is known to hold.
     pub fn bracket(&self) -> (Option<usize>, Option<usize>) {
-        let of = |held: Held| self.known.iter().filter(move |(_, known)| **known == held).map(|(rank, _)| *rank);
+        let of =
+            |held: Held| self.known.iter().filter(move |(_, known)| **known == held).map(|(rank, _)| *rank);
         let fails = of(Held::Fails).max();
         (fails, of(Held::Holds).find(|rank| fails.is_none_or(|fails| *rank > fails)))
     }
@@ -121,7 +122,11 @@ impl Search {
     /// Ranks that hold although a higher one fails, each with the highest that does.
     pub fn contradictions(&self) -> Vec<(usize, usize)> {
         let Some(fails) = self.bracket().0 else { return Vec::new() };
-        self.known.range(..fails).filter(|(_, held)| **held == Held::Holds).map(|(rank, _)| (*rank, fails)).collect()
+        self.known
+            .range(..fails)
+            .filter(|(_, held)| **held == Held::Holds)
+            .map(|(rank, _)| (*rank, fails))
+            .collect()
     }
 }
 

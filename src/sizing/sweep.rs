@@ -56,7 +56,9 @@ impl SweepReport {
         ExitStatus::choose(self.cells.iter().map(|cell| match (&cell.skipped, cell.errored) {
             (Some(_), _) => ExitStatus::NothingRan,
             (None, true) => ExitStatus::Environment,
-            (None, false) if cell.trials.open > 0 || cell.trials.runs < self.repeat => ExitStatus::Inconclusive,
+            (None, false) if cell.trials.open > 0 || cell.trials.runs < self.repeat => {
+                ExitStatus::Inconclusive
+            }
             (None, false) => ExitStatus::Passed,
         }))
     }

@@ -20,10 +20,18 @@ pub fn text(report: &SweepReport, style: Style) -> String {
         let time = trials.time_to_kill_ms.map(|ms| format!("{}.{:03} s", ms / 1000, ms % 1000));
         let p99 = cell.p99_ms.map(|ms| format!("{ms:.1} ms"));
         let peak = trials.peak().map(mebibytes);
-        let measured = [survived, open, trials.causes(), time.unwrap_or_default(), peak.unwrap_or_default(), p99.unwrap_or_default()];
+        let measured = [
+            survived,
+            open,
+            trials.causes(),
+            time.unwrap_or_default(),
+            peak.unwrap_or_default(),
+            p99.unwrap_or_default(),
+        ];
         cell.values.iter().cloned().chain(measured).collect::<Vec<String>>()
     };
-    let head: Vec<String> = report.paths.iter().map(String::as_str).chain(COLUMNS).map(str::to_owned).collect();
+    let head: Vec<String> =
+        report.paths.iter().map(String::as_str).chain(COLUMNS).map(str::to_owned).collect();
     let rows: Vec<Vec<String>> = report.cells.iter().map(row).collect();
     let all = || [&head].into_iter().chain(&rows);
     // A column in which nothing is said is left out.
@@ -32,7 +40,8 @@ pub fn text(report: &SweepReport, style: Style) -> String {
         .map(|column| (column, all().map(|row| row[column].chars().count()).max().unwrap_or(0)))
         .collect();
     let line = |row: &Vec<String>| {
-        let cells: Vec<String> = columns.iter().map(|(column, width)| format!("{:<width$}", row[*column])).collect();
+        let cells: Vec<String> =
+            columns.iter().map(|(column, width)| format!("{:<width$}", row[*column])).collect();
         cells.join("  ").trim_end().to_owned()
     };
     let mut out = style.dim(&line(&head)) + "\n";
@@ -54,7 +63,8 @@ fn outcome(cell: &Cell) -> Outcome {
 
 /// For spreadsheets: one line for each cell, sizes in bytes and times in milliseconds.
 pub fn csv(report: &SweepReport) -> String {
-    let fixed = ["runs", "survived", "failed", "open", "causes", "timeToKillMs", "peakBytes", "p99Ms", "folder"];
+    let fixed =
+        ["runs", "survived", "failed", "open", "causes", "timeToKillMs", "peakBytes", "p99Ms", "folder"];
     let head = report.paths.iter().map(String::as_str).chain(fixed).map(quoted);
     let mut out = head.collect::<Vec<_>>().join(",") + "\n";
     for cell in &report.cells {
@@ -79,7 +89,11 @@ pub fn csv(report: &SweepReport) -> String {
 
 /// As RFC 4180 has it.
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if text.contains([',', '"', '\n']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -102,9 +116,21 @@ mod tests {
                 ..Digest::default()
             };
             let folder = format!("x-{value}");
-            Cell { values: vec![value.into(), "a,b".into()], folder, skipped: None, errored: false, p99_ms: None, trials }
+            Cell {
+                values: vec![value.into(), "a,b".into()],
+                folder,
+                skipped: None,
+                errored: false,
+                p99_ms: None,
+                trials,
+            }
         };
-        SweepReport::new("x".into(), vec!["p".into(), "q".into()], 3, vec![cell("48Mi", 0, 3), cell("64Mi", 3, 0)])
+        SweepReport::new(
+            "x".into(),
+            vec!["p".into(), "q".into()],
+            3,
+            vec![cell("48Mi", 0, 3), cell("64Mi", 3, 0)],
+        )
     }
 
     #[test]

@@ -12,8 +12,16 @@ use crate::report::text::{Style, mebibytes};
 pub fn render(report: &SizeReport, folder: &str, style: Style) -> String {
     let question = &report.question;
     let mut out = String::new();
-    let _ = writeln!(out, "{}: {} by trying {} of {} to {} in steps of {}", question.scenario, question.path,
-        report.candidates.len(), question.from, question.to, question.step);
+    let _ = writeln!(
+        out,
+        "{}: {} by trying {} of {} to {} in steps of {}",
+        question.scenario,
+        question.path,
+        report.candidates.len(),
+        question.from,
+        question.to,
+        question.step
+    );
     let width = report.candidates.iter().map(|one| one.value.len()).max().unwrap_or(0);
     for candidate in &report.candidates {
         let _ = writeln!(out, "  {}", line(candidate, width, style));
@@ -21,7 +29,11 @@ pub fn render(report: &SizeReport, folder: &str, style: Style) -> String {
     let _ = writeln!(out, "\n{}", headline(report, style));
     answer_lines(&mut out, report, folder);
     for contradiction in &report.not_monotonic {
-        let _ = writeln!(out, "  not monotonic: {} holds although {} fails", contradiction.holds, contradiction.fails);
+        let _ = writeln!(
+            out,
+            "  not monotonic: {} holds although {} fails",
+            contradiction.holds, contradiction.fails
+        );
     }
     if let Some(answer) = report.answer.as_ref().filter(|_| !report.not_monotonic.is_empty()) {
         let _ = writeln!(out, "    {answer} is the one from which on all that were tried hold");
@@ -40,14 +52,20 @@ pub fn line(candidate: &Candidate, width: usize, style: Style) -> String {
         None => (Outcome::Inconclusive, "open"),
     };
     let Digest { passed, runs, .. } = candidate.trials;
-    let mut line = format!("{:>width$}  {}  {passed} of {runs} passed", candidate.value, style.outcome(outcome, &format!("{word:<5}")));
+    let mut line = format!(
+        "{:>width$}  {}  {passed} of {runs} passed",
+        candidate.value,
+        style.outcome(outcome, &format!("{word:<5}"))
+    );
     if let Some(peak) = candidate.trials.peak() {
         let _ = write!(line, "  peak {}", mebibytes(peak));
     }
     let causes = candidate.trials.causes();
     if !causes.is_empty() {
         let _ = write!(line, "  {causes}");
-    } else if let Some(reason) = candidate.trials.reasons.first().filter(|_| candidate.held != Some(Held::Holds)) {
+    } else if let Some(reason) =
+        candidate.trials.reasons.first().filter(|_| candidate.held != Some(Held::Holds))
+    {
         let _ = write!(line, "  {reason}");
     }
     line
@@ -59,9 +77,15 @@ fn headline(report: &SizeReport, style: Style) -> String {
     let (outcome, text) = match report.outcome {
         Sized::Found => (Outcome::Passed, format!("{answer} is the {find} that holds")),
         Sized::NearEndHolds => (Outcome::Passed, format!("{answer} holds, the {find} of the range")),
-        Sized::FarEndFails => (Outcome::Failed, "none was found: even the far end of the range fails".to_owned()),
-        Sized::Inconclusive => (Outcome::Inconclusive, "not settled: a value's trials were inconclusive, twice".to_owned()),
-        Sized::Errored => (Outcome::Errored, "not settled: exit137 or the environment failed, twice".to_owned()),
+        Sized::FarEndFails => {
+            (Outcome::Failed, "none was found: even the far end of the range fails".to_owned())
+        }
+        Sized::Inconclusive => {
+            (Outcome::Inconclusive, "not settled: a value's trials were inconclusive, twice".to_owned())
+        }
+        Sized::Errored => {
+            (Outcome::Errored, "not settled: exit137 or the environment failed, twice".to_owned())
+        }
         Sized::CutShort => (Outcome::Inconclusive, "not settled: it was cut short".to_owned()),
     };
     style.outcome(outcome, &text)
@@ -74,16 +98,29 @@ fn answer_lines(out: &mut String, report: &SizeReport, folder: &str) {
     let step = &report.question.step;
     if let Some(fails) = report.candidates.iter().find(|one| Some(&one.value) == report.fails.as_ref()) {
         let Digest { failed, runs, .. } = fails.trials;
-        let _ = writeln!(out, "  confirmed from both sides: {}, one step beside it, failed {failed} of {runs}", fails.value);
+        let _ = writeln!(
+            out,
+            "  confirmed from both sides: {}, one step beside it, failed {failed} of {runs}",
+            fails.value
+        );
     }
     if let Some(Margin { container, limit, peak, left }) = &report.margin {
-        let _ = writeln!(out, "  margin: {container} used at most {} of {}, {} less; the step is {step}",
-            mebibytes(*peak), mebibytes(*limit), mebibytes(*left));
+        let _ = writeln!(
+            out,
+            "  margin: {container} used at most {} of {}, {} less; the step is {step}",
+            mebibytes(*peak),
+            mebibytes(*limit),
+            mebibytes(*left)
+        );
     }
     if let Some(Confidence { passed, failure_rate_below, one_in_twenty_unseen }) = report.confidence {
-        let _ = writeln!(out, "  confidence: {passed} of {passed} runs passed, so at 95 % fewer than {:.0} % of runs fail; did one in twenty, \
+        let _ = writeln!(
+            out,
+            "  confidence: {passed} of {passed} runs passed, so at 95 % fewer than {:.0} % of runs fail; did one in twenty, \
              {passed} runs would show none with a probability of {:.0} %",
-            failure_rate_below * 100.0, one_in_twenty_unseen * 100.0);
+            failure_rate_below * 100.0,
+            one_in_twenty_unseen * 100.0
+        );
     }
     for memory in &answer.trials.memory {
         let _ = writeln!(out, "  {}", memory_line(memory));

@@ -5,7 +5,11 @@ use super::digest::{Digest, Memory};
 /// The signs of reclaim in which the containers at a value exceed those at the far end, in words; none if it lives at ease.
 pub(super) fn signs(here: &Digest, far: &Digest) -> Vec<String> {
     let other = |memory: &Memory| far.memory.iter().find(|other| other.container == memory.container);
-    here.memory.iter().filter_map(|memory| Some((memory, other(memory)?))).flat_map(|(a, b)| of(a, b)).collect()
+    here.memory
+        .iter()
+        .filter_map(|memory| Some((memory, other(memory)?)))
+        .flat_map(|(a, b)| of(a, b))
+        .collect()
 }
 
 fn of(here: &Memory, far: &Memory) -> Vec<String> {
@@ -21,10 +25,13 @@ fn of(here: &Memory, far: &Memory) -> Vec<String> {
     if let Some((refaults, before)) = count(here.refaults, far.refaults, 64) {
         signs.push(format!("{name} read {refaults} pages back ({before} at the far end)"));
     }
-    let pressures = [("full", here.pressure_full, far.pressure_full), ("some", here.pressure_some, far.pressure_some)];
+    let pressures =
+        [("full", here.pressure_full, far.pressure_full), ("some", here.pressure_some, far.pressure_some)];
     for (which, here, far) in pressures {
         if let Some((here, far)) = here.zip(far).filter(|(here, far)| *here > far * 2.0 + 1.0) {
-            signs.push(format!("{name} had memory pressure ({which}) of {here:.1} % ({far:.1} % at the far end)"));
+            signs.push(format!(
+                "{name} had memory pressure ({which}) of {here:.1} % ({far:.1} % at the far end)"
+            ));
         }
     }
     signs

@@ -9,5 +9,7 @@
 mod line;
 mod load;
 
-pub use line::{Clock, Control, Done, DoneWhy, Endpoint, Failure, Histogram, Line, Outcome, Outcomes, Window};
+pub use line::{
+    Clock, Control, Done, DoneWhy, Endpoint, Failure, Histogram, Line, Outcome, Outcomes, Window,
+};
 pub use load::{Generator, HttpVersion, Load, LoadStage, Request, Share};

@@ -35,9 +35,13 @@ impl Plan {
         }
         let path = match (sized.pop(), sized.pop()) {
             (Some(path), None) => path,
-            (None, _) => return Err("no field is to be sized; give one --set PATH without a value".to_owned()),
+            (None, _) => {
+                return Err("no field is to be sized; give one --set PATH without a value".to_owned());
+            }
             (Some(_), Some(other)) => {
-                return Err(format!("one field is sized at a time, {other} and another are too many; give all but one a =VALUE, or see `exit137 sweep`"));
+                return Err(format!(
+                    "one field is sized at a time, {other} and another are too many; give all but one a =VALUE, or see `exit137 sweep`"
+                ));
             }
         };
         let template = Template::read(&args.scenario).map_err(|problem| problem.to_string())?;

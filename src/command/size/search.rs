@@ -33,8 +33,12 @@ impl<'a> Sizing<'a> {
     pub(super) fn report(self) -> SizeReport {
         let last = self.plan.range.last();
         let value = |rank: usize| self.plan.range.at(self.plan.find.rank(rank, last)).to_string();
-        let contradictions: Vec<(String, String)> =
-            self.search.contradictions().into_iter().map(|(holds, fails)| (value(holds), value(fails))).collect();
+        let contradictions: Vec<(String, String)> = self
+            .search
+            .contradictions()
+            .into_iter()
+            .map(|(holds, fails)| (value(holds), value(fails)))
+            .collect();
         SizeReport::new(self.plan.question(), last, self.ended, &contradictions, self.tried)
     }
 
@@ -114,7 +118,9 @@ impl Work for Sizing<'_> {
                 let (done, took) = (self.tried.len(), (clock::boot_ns() - began) / 1_000_000);
                 let left = took / u64::try_from(done).unwrap_or(1) * u64::try_from(most - done).unwrap_or(0);
                 let line = text::line(candidate, 0, Style::Plain);
-                stage.progress.say(&format!("{line}; {done} of at most {most} values, about {} to go", time(left)));
+                stage
+                    .progress
+                    .say(&format!("{line}; {done} of at most {most} values, about {} to go", time(left)));
             }
         };
         Ok(Vec::new())

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::artifacts::{self, Artifacts};
 use crate::backend::Backend;
-use crate::clock;
 use crate::cli;
+use crate::clock;
 use crate::command::report;
 use crate::command::run::{Reported, Stage, Trial, Work, run_trials};
 use crate::command::size::plan::{estimate, time, trial_ms};
@@ -47,10 +47,12 @@ impl Cells {
     /// The scenario of each cell, under a name of its own.
     pub(super) fn load(&self) -> Result<Vec<Loaded>, Vec<Problem>> {
         let values = |cell: &[Setting]| cell.iter().map(|setting| setting.value.clone()).collect::<Vec<_>>();
-        let mut names: Vec<String> = self.grid.iter().map(|cell| grid::name(&self.name, &values(cell))).collect();
+        let mut names: Vec<String> =
+            self.grid.iter().map(|cell| grid::name(&self.name, &values(cell))).collect();
         // Values may differ in what a name cannot hold.
         if names.iter().collect::<HashSet<_>>().len() < names.len() {
-            names = (1..=names.len()).map(|number| grid::name(&self.name, &[format!("cell-{number}")])).collect();
+            names =
+                (1..=names.len()).map(|number| grid::name(&self.name, &[format!("cell-{number}")])).collect();
         }
         let (mut loaded, mut problems) = (Vec::new(), Vec::new());
         for (cell, name) in self.grid.iter().zip(&names) {
@@ -71,7 +73,8 @@ impl Cells {
             let path = folder.join(&name);
             let reported = report::scenario(&path, &mut None);
             let reported = reported.unwrap_or_else(|_| trial::scenario_report(&loaded.scenario, Vec::new()));
-            let skipped = reported.skipped.filter(|_| artifacts::read_skip(&path).is_ok_and(|skip| skip.is_some()));
+            let skipped =
+                reported.skipped.filter(|_| artifacts::read_skip(&path).is_ok_and(|skip| skip.is_some()));
             Cell {
                 values: cell.iter().map(|setting| setting.value.clone()).collect(),
                 folder: name,
@@ -173,7 +176,8 @@ fn finished(loaded: &Loaded, folder: &Path) -> Result<HashSet<u32>, String> {
         if over {
             finished.insert(one.number);
         } else {
-            fs::remove_dir_all(&one.path).map_err(|error| format!("cannot remove {}: {error}", one.path.display()))?;
+            fs::remove_dir_all(&one.path)
+                .map_err(|error| format!("cannot remove {}: {error}", one.path.display()))?;
         }
     }
     Ok(finished)

@@ -14,7 +14,8 @@ pub(super) struct Missing {
 }
 
 /// What an entry of `pods` says itself; everything else that is asked of a pod is in its spec.
-const OF_AN_ENTRY: [&str; 8] = ["name", "kind", "replicas", "controller", "spec", "manifest", "object", "patch"];
+const OF_AN_ENTRY: [&str; 8] =
+    ["name", "kind", "replicas", "controller", "spec", "manifest", "object", "patch"];
 
 /// Lists whose elements are called by names: where one is missing, nothing can be set in it.
 const NAMED_LISTS: [&str; 8] =
@@ -28,7 +29,8 @@ pub(super) fn find(whole: &Value, steps: &[String]) -> Result<KeyPath, Missing> 
     for (index, step) in steps.iter().enumerate() {
         if matches!(&path.0[..], [Step::Key(pods), Step::Index(_)] if pods == "pods") {
             pod = here.and_then(name_of);
-            if !OF_AN_ENTRY.contains(&step.as_str()) {
+            // A slip of the pen for one of its own keys is better told as one.
+            if nearest(step, OF_AN_ENTRY).is_none() {
                 path = path.key("spec");
                 here = here.and_then(|entry| entry.get("spec"));
             }
@@ -127,7 +129,10 @@ mod tests {
     #[test]
     fn elements_are_reached_by_name_or_number_and_a_pods_spec_need_not_be_said() {
         for (path, place) in [
-            ("pods.web.containers.app.resources.limits.memory", "pods[0].spec.containers[0].resources.limits.memory"),
+            (
+                "pods.web.containers.app.resources.limits.memory",
+                "pods[0].spec.containers[0].resources.limits.memory",
+            ),
             ("pods.web.spec.containers.log.image", "pods[0].spec.containers[1].image"),
             ("pods.db.initContainers.prepare.image", "pods[1].spec.initContainers[0].image"),
             ("pods.1.replicas", "pods[1].replicas"),

@@ -7,7 +7,12 @@ use crate::scenario::manifest::merged_by;
 use crate::scenario::problem::{KeyPath, Step};
 
 /// Writes a value to a place of the whole document. What a manifest says is changed by its entry's patch.
-pub(super) fn write(document: &mut Value, whole: &Value, path: &KeyPath, value: Value) -> Result<(), Missing> {
+pub(super) fn write(
+    document: &mut Value,
+    whole: &Value,
+    path: &KeyPath,
+    value: Value,
+) -> Result<(), Missing> {
     if let [Step::Key(pods), Step::Index(index), Step::Key(spec), rest @ ..] = &path.0[..]
         && (pods.as_str(), spec.as_str()) == ("pods", "spec")
         && let Some(entry) = document.get_mut("pods").and_then(|pods| pods.get_mut(index))
