@@ -106,9 +106,10 @@ fn tell(args: &cli::Size, color: Color, report: &SizeReport, folder: &Path) -> E
         }
     }
     let folder = folder.display().to_string();
-    match print(&format!("{}kept in {folder}\n", text::render(report, &folder, style(color)))) {
-        ExitStatus::Environment => ExitStatus::Environment,
-        // That the answer was told says nothing about what it is.
-        _told => ExitStatus::NothingRan,
-    }
+    told(print(&format!("{}kept in {folder}\n", text::render(report, &folder, style(color)))))
+}
+
+/// That something was told says nothing about what it is; that it could not be is a failure.
+pub(super) fn told(printed: ExitStatus) -> ExitStatus {
+    if printed == ExitStatus::Environment { printed } else { ExitStatus::NothingRan }
 }

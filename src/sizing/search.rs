@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_hole_in_the_middle_is_found_and_named() {
-        let (tried, search, answer) = search(16, |rank| rank < 3 || rank >= 11);
+        let (tried, search, answer) = search(16, |rank| !(3..11).contains(&rank));
         assert_eq!(answer, Answer::Found(11));
         assert_eq!(search.contradictions(), [(0, 10)]);
         assert!(tried.len() <= Search::most(16));

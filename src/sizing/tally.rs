@@ -61,7 +61,9 @@ mod tests {
 
     fn after(wanted: u32, outcomes: &[Outcome]) -> Next {
         let mut tally = Tally::new(wanted);
-        outcomes.iter().for_each(|outcome| tally.count(*outcome));
+        for outcome in outcomes {
+            tally.count(*outcome);
+        }
         tally.next()
     }
 

@@ -142,10 +142,11 @@ fn memory_line(memory: &Memory) -> String {
     for (name, bytes) in sizes.iter().filter_map(|(name, bytes)| Some((name, (*bytes)?))) {
         let _ = write!(line, " {name} {},", mebibytes(bytes));
     }
-    for (name, count) in [("limit hits", memory.limit_hits), ("refaults", memory.refaults)] {
-        if let Some(count) = count {
-            let _ = write!(line, " {name} {count},");
-        }
+    // cgroup v1 counts no hits of a limit that is met just so.
+    let hits = memory.limit_hits.map_or_else(|| "not known".to_owned(), |hits| hits.to_string());
+    let _ = write!(line, " limit hits {hits},");
+    if let Some(refaults) = memory.refaults {
+        let _ = write!(line, " refaults {refaults},");
     }
     for (name, percent) in [("full", memory.pressure_full), ("some", memory.pressure_some)] {
         if let Some(percent) = percent {
