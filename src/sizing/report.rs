@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::digest::Digest;
+use super::digest::{Digest, Memory};
 use super::search::{Answer, Find, Held};
 use super::thrashing;
 
@@ -156,7 +156,7 @@ impl Confidence {
 }
 
 impl SizeReport {
-    /// Of what was asked and tried. `bracket` and `contradictions` are the search's, as indices of values.
+    /// Of what was asked and tried. Each of `contradictions` is a value that holds and an easier one that fails.
     pub fn new(
         question: Question,
         last: usize,
@@ -197,7 +197,10 @@ impl SizeReport {
                 .iter()
                 .map(|(holds, fails)| Contradiction { holds: holds.clone(), fails: fails.clone() })
                 .collect(),
-            notes: notes(&question, ended, last, &candidates),
+            notes: notes(&question, ended, last, &candidates)
+                .into_iter()
+                .chain(answer.and_then(|one| unknown_hits(&one.trials)))
+                .collect(),
             candidates,
             question,
         }
@@ -260,6 +263,18 @@ fn notes(question: &Question, ended: Ended, last: usize, candidates: &[Candidate
     notes
 }
 
+/// cgroup v1 counts no hits of a limit that is met just so: then nothing tells whether it is survived at ease.
+fn unknown_hits(trials: &Digest) -> Option<String> {
+    let full = |memory: &&Memory| {
+        let met = memory.limit.zip(memory.peak).is_some_and(|(limit, peak)| peak >= limit / 100 * 98);
+        met && memory.limit_hits.is_none()
+    };
+    let container = &trials.memory.iter().find(full)?.container;
+    Some(format!(
+        "{container} uses all of its limit, and whether it had to reclaim for that is not known here"
+    ))
+}
+
 /// What is known of where the answer lies.
 fn bracket(find: Find, last: usize, candidates: &[Candidate]) -> Option<String> {
     let of = |held: Held| candidates.iter().filter(move |one| one.held == Some(held));
@@ -286,7 +301,6 @@ pub fn schema() -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sizing::digest::Memory;
 
     fn candidate(index: usize, held: Held, hits: u64) -> Candidate {
         let memory = Memory {

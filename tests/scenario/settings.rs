@@ -67,7 +67,7 @@ fn a_value_is_what_the_field_is_and_a_wrong_one_is_told_with_its_place() {
     for (setting, said) in [
         ("pods.checkout.containers.app.resources.limits.memory=64MB", "did you mean 64M?"),
         ("pods.checkout.replicas=many", "must be a whole number"),
-        ("observe.for=4", "did you mean 4s"),
+        ("observe.for=4", "say 4s or 4ms"),
         ("pods.checkout.containers.app.workload.hog.sizes=1Mi", "did you mean size?"),
         ("observe.for.long=4s", "has nothing inside"),
         ("observe=4s", "observe"),
