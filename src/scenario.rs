@@ -13,6 +13,7 @@ mod read;
 mod schema;
 pub mod setting;
 mod structure;
+pub mod traffic;
 mod tree;
 mod validate;
 
@@ -27,6 +28,7 @@ pub use pod::{
 };
 pub use read::{Text, read, read_set, read_with};
 pub use schema::schema;
+pub use traffic::{Aggregate, ExpectedTraffic, Metric, Over, Threshold, Traffic};
 
 /// Bytes of memory as Kubernetes writes them (`64Mi`); `None` if it is no amount of memory.
 pub fn memory_quantity(text: &str) -> Option<u64> {
@@ -53,6 +55,8 @@ pub struct Scenario {
     pub objects: Vec<Object>,
     /// The pods, replicas not yet multiplied.
     pub pods: Vec<Pod>,
+    /// What is sent to them while they run.
+    pub traffic: Vec<Traffic>,
     /// What is done to them while they run.
     pub actions: Vec<Action>,
     /// How long it is watched.

@@ -190,6 +190,9 @@ fn the_page_on_the_language_names_every_key_of_it() {
         "Node",
         "Kill",
         "SetLimit",
+        "Traffic",
+        "Request",
+        "ExpectedTraffic",
         "Scenario",
     ];
     for name in own {

@@ -3,7 +3,9 @@
 pub mod admission;
 mod back_off;
 pub mod cgroup;
+mod clients;
 mod container;
+mod endpoints;
 mod expand;
 pub mod gc;
 mod guardian;

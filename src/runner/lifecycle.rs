@@ -40,6 +40,13 @@ pub enum Operation {
     Start,
     /// Carry out the scenario's action with this index.
     Apply(usize),
+    /// Have the scenario's traffic with this index begin at this time, which may be yet to come.
+    StartTraffic {
+        /// Which.
+        index: usize,
+        /// The zero of its load.
+        at: u64,
+    },
     /// Send [`Event::Tick`] at this time, if nothing else comes first.
     WakeAt(u64),
     /// Stop what still runs and remove what was made.
@@ -55,6 +62,8 @@ pub struct Lifecycle {
     timeout_ms: u64,
     watch: Watch,
     actions: Vec<PendingAction>,
+    /// When each traffic begins, after all pods have started.
+    traffic: Vec<u64>,
     pods: Pods,
     selection: Selection,
 }
@@ -114,6 +123,7 @@ impl Lifecycle {
                     progress: Progress::default(),
                 })
                 .collect(),
+            traffic: scenario.traffic.iter().map(|traffic| traffic.start_ms).collect(),
             pods: Pods::new(&scenario.pods),
             selection: Selection::new(&scenario.pods),
         }
@@ -151,7 +161,12 @@ impl Lifecycle {
                         action.due = Some(now + after);
                     }
                 }
-                self.advance(now)
+                // Generators keep the time themselves, so all are told at once.
+                let start =
+                    |(index, after): (usize, &u64)| Operation::StartTraffic { index, at: now + after };
+                let mut operations: Vec<Operation> = self.traffic.iter().enumerate().map(start).collect();
+                operations.extend(self.advance(now));
+                operations
             }
             (_, Event::Begin | Event::AllStarted | Event::Tick | Event::TornDown) => self.advance(now),
         }

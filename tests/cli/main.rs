@@ -15,3 +15,4 @@ mod safety;
 mod sizing;
 mod status;
 mod support;
+mod traffic;

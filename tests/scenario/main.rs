@@ -8,6 +8,7 @@ mod problems;
 mod schema;
 mod settings;
 mod slips;
+mod traffic;
 
 use exit137::scenario::{self, Scenario};
 

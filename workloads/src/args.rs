@@ -1,6 +1,7 @@
 //! The command line: a behaviour and its settings, by the same names as in a scenario.
 
 use exit137_workload::Workload;
+use exit137_workload::traffic::Generator;
 use serde_json::{Map, Value, json};
 
 mod grammar;
@@ -11,6 +12,8 @@ use grammar::{BEHAVIOURS, Behaviour, SHARED, Setting};
 pub enum Parsed {
     /// To run this, and to end when the parent does, if one is named by its process ID.
     Run { workload: Box<Workload>, parent: Option<i32> },
+    /// To send this, and to end when the parent does, if one is named.
+    Traffic { generator: Box<Generator>, parent: Option<i32> },
     /// To be told how.
     Help,
 }
@@ -41,12 +44,14 @@ pub fn help() -> String {
 
 Usage: exit137-workload BEHAVIOUR [--SETTING VALUE]...
        exit137-workload [--parent PID] --spec JSON
+       exit137-workload [--parent PID] traffic --spec JSON
 
 Behaviours and their settings:
 {behaviours}For each:      {shared}
 
 S is a size: 64Mi, 1.5Gi, 512Ki, 4096B, 10M. A rate is a size per second: 8Mi/s. T is a time: 250ms, 2s, 1m30s.
 N is a whole number, CODE an exit code from 0 to 255, DIR a directory.
+traffic sends a load over HTTP and says what became of it; it is told where and when in JSON lines on standard input.
 --spec takes what a scenario has below `workload:`, as JSON; --parent ends it when that process, its parent, ends.
 
 It never takes more than its size or cap, and says what it holds in JSON lines on standard output, whenever that has
@@ -77,6 +82,11 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Parsed, String> {
         ["--spec", spec] => {
             serde_json::from_str(spec).map_err(|error| format!("--spec is not JSON: {error}"))?
         }
+        ["traffic", "--spec", spec] => {
+            let generator = serde_json::from_str(spec).map_err(|error| format!("traffic --spec: {error}"))?;
+            return Ok(Parsed::Traffic { generator, parent });
+        }
+        ["traffic", ..] => return Err("traffic takes --spec and the JSON of a generator".into()),
         ["--spec", ..] => return Err("--spec takes the JSON of a workload and nothing else".into()),
         [behaviour, flags @ ..] => by_flags(behaviour, flags)?,
     };

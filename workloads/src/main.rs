@@ -2,6 +2,7 @@
 //!
 //!     exit137-workload leak --rate 8Mi/s --cap 64Mi
 //!     exit137-workload --spec '{"leak": {"rate": "8Mi/s", "cap": "64Mi"}}'
+//!     exit137-workload traffic --spec JSON
 //!
 //! Units: sizes need one (`64Mi`, `10M`, `4096B`), so do rates (`8Mi/s`) and times (`250ms`, `1m30s`). Sizes are taken to
 //! the page: a size is rounded up to one, a cap down. Pages are touched, random and unique.
@@ -16,6 +17,7 @@ mod args;
 mod children;
 mod clock;
 mod files;
+mod generate;
 mod grow;
 mod memory;
 mod report;
@@ -31,13 +33,10 @@ use rustix::thread::set_name;
 
 fn main() -> ExitCode {
     match args::parse(std::env::args().skip(1)) {
-        Ok(args::Parsed::Run { workload, parent }) => match follow(parent).and_then(|()| run(&workload)) {
-            Ok(code) => ExitCode::from(code),
-            Err(problem) => {
-                report::problem(&problem);
-                ExitCode::from(1)
-            }
-        },
+        Ok(args::Parsed::Run { workload, parent }) => ended(follow(parent).and_then(|()| run(&workload))),
+        Ok(args::Parsed::Traffic { generator, parent }) => ended(
+            follow(parent).and_then(|()| named(c"exit137-traffic")).and_then(|()| generate::run(&generator)),
+        ),
         Ok(args::Parsed::Help) => {
             report::text(&args::help());
             ExitCode::SUCCESS
@@ -45,6 +44,16 @@ fn main() -> ExitCode {
         Err(problem) => {
             report::problem(&format!("{problem}\nTry: exit137-workload --help"));
             ExitCode::from(2)
+        }
+    }
+}
+
+fn ended(how: Result<u8, String>) -> ExitCode {
+    match how {
+        Ok(code) => ExitCode::from(code),
+        Err(problem) => {
+            report::problem(&problem);
+            ExitCode::from(1)
         }
     }
 }
@@ -77,10 +86,15 @@ fn name(kind: Kind<'_>) -> &'static CStr {
     }
 }
 
+/// Names this process.
+fn named(name: &CStr) -> Result<(), String> {
+    set_name(name).map_err(|error| format!("cannot name the process: {error}"))
+}
+
 fn run(workload: &Workload) -> Result<u8, String> {
     let kind = workload.kind()?;
     // A worker is started from /proc/self/exe and would be called `exe`.
-    set_name(name(kind)).map_err(|error| format!("cannot name the process: {error}"))?;
+    named(name(kind))?;
     let on_term = match kind {
         Kind::IgnoreTerm(_) => OnTerm::Ignore,
         Kind::Hog(_)

@@ -159,7 +159,7 @@ pub enum Then {
 /// Fills a tmpfs with a file that stays when the process ends; the next one to run takes its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tmpfs {
     /// Its directory; on any other file system it refuses to run.
     pub path: String,
@@ -168,6 +168,9 @@ pub struct Tmpfs {
     /// How fast.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// Once there, exits with this code and leaves the file behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then_exit: Option<u8>,
 }
 
 /// Writes and reads files, which fills the page cache.

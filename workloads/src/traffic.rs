@@ -6,10 +6,16 @@
 //! Units: rates are iterations per `timeUnit`; times in lines are nanoseconds of `CLOCK_BOOTTIME`, latencies microseconds
 //! from the intended send.
 
+mod histogram;
 mod line;
 mod load;
+mod mix;
+mod outcome;
+mod shape;
+mod window;
 
 pub use line::{
     Clock, Control, Done, DoneWhy, Endpoint, Failure, Histogram, Line, Outcome, Outcomes, Window,
 };
 pub use load::{Generator, HttpVersion, Load, LoadStage, Request, Share};
+pub use mix::Mix;

@@ -79,6 +79,9 @@ fn fitting(scenarios: &[&Loaded], repeat: u32, jobs: usize, free: u64) -> (usize
 
 /// What a scenario requires and this host lacks.
 pub(super) fn lack(scenario: &Scenario) -> Option<String> {
+    if !scenario.traffic.is_empty() && !rustix::process::geteuid().is_root() {
+        return Some("traffic: needs root: its sockets are made in the pods' network namespaces".to_owned());
+    }
     scenario.requires.iter().find_map(|requirement| match requirement {
         Requirement::Cgroup(version) => {
             let here = Hierarchy::find().map_or(0, |hierarchy| hierarchy.version.number());

@@ -87,7 +87,12 @@ pub const BEHAVIOURS: &[Behaviour] = &[
     Behaviour {
         name: "tmpfs",
         does: "fills a tmpfs with a file that stays until the next run takes its place",
-        settings: &[needs("path", Directory), needs("size", Size), may("rate", Value::Rate)],
+        settings: &[
+            needs("path", Directory),
+            needs("size", Size),
+            may("rate", Value::Rate),
+            may("then-exit", Code),
+        ],
     },
     Behaviour {
         name: "page-cache",
