@@ -24,6 +24,8 @@ pub struct Digest {
     pub causes: BTreeMap<String, u32>,
     /// From a container's start to its first kill: the median of the trials that saw one, in milliseconds.
     pub time_to_kill_ms: Option<u64>,
+    /// What 99 % of the requests took at most, in milliseconds: the worst traffic of the worst trial, where there is traffic.
+    pub p99_ms: Option<f64>,
     /// The most memory that each container took in any trial.
     pub memory: Vec<Memory>,
     /// What differed or was missing, each once.
@@ -60,6 +62,8 @@ impl Digest {
         for trial in trials {
             digest.count(trial);
             kills.extend(first_kill(trial));
+            let latencies = trial.traffic.iter().filter_map(|traffic| traffic.whole.latency);
+            digest.p99_ms = latencies.map(|latency| Some(latency.p99)).fold(digest.p99_ms, worse);
             for report in &trial.memory {
                 let container = format!("{}/{}", pod(&report.container.pod), report.container.container);
                 let worst = memory.entry(container.clone());

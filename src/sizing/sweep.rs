@@ -39,8 +39,6 @@ pub struct Cell {
     /// Whether the scenario says that it is one that errored.
     #[serde(skip)]
     pub errored: bool,
-    /// The 99th percentile of what requests took, in milliseconds, where there is traffic.
-    pub p99_ms: Option<f64>,
     /// What its trials say together: `passed` of `runs` survived.
     pub trials: Digest,
 }

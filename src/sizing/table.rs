@@ -18,7 +18,7 @@ pub fn text(report: &SweepReport, style: Style) -> String {
         };
         let open = if trials.open > 0 { trials.open.to_string() } else { String::new() };
         let time = trials.time_to_kill_ms.map(|ms| format!("{}.{:03} s", ms / 1000, ms % 1000));
-        let p99 = cell.p99_ms.map(|ms| format!("{ms:.1} ms"));
+        let p99 = trials.p99_ms.map(|ms| format!("{ms:.1} ms"));
         let peak = trials.peak().map(mebibytes);
         let measured = [
             survived,
@@ -78,7 +78,7 @@ pub fn csv(report: &SweepReport) -> String {
             trials.causes(),
             number(trials.time_to_kill_ms),
             number(trials.peak()),
-            cell.p99_ms.map_or_else(String::new, |ms| ms.to_string()),
+            trials.p99_ms.map_or_else(String::new, |ms| ms.to_string()),
             cell.folder.clone(),
         ];
         let row = cell.values.iter().map(String::as_str).chain(fixed.iter().map(String::as_str)).map(quoted);
@@ -116,14 +116,7 @@ mod tests {
                 ..Digest::default()
             };
             let folder = format!("x-{value}");
-            Cell {
-                values: vec![value.into(), "a,b".into()],
-                folder,
-                skipped: None,
-                errored: false,
-                p99_ms: None,
-                trials,
-            }
+            Cell { values: vec![value.into(), "a,b".into()], folder, skipped: None, errored: false, trials }
         };
         SweepReport::new(
             "x".into(),

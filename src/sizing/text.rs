@@ -60,6 +60,9 @@ pub fn line(candidate: &Candidate, width: usize, style: Style) -> String {
     if let Some(peak) = candidate.trials.peak() {
         let _ = write!(line, "  peak {}", mebibytes(peak));
     }
+    if let Some(p99) = candidate.trials.p99_ms {
+        let _ = write!(line, "  p99 {p99:.1} ms");
+    }
     let causes = candidate.trials.causes();
     if !causes.is_empty() {
         let _ = write!(line, "  {causes}");

@@ -80,7 +80,6 @@ impl Cells {
                 folder: name,
                 skipped,
                 errored: reported.outcome == Outcome::Errored,
-                p99_ms: None,
                 trials: digest(&loaded.scenario, &reported.trials),
             }
         };
