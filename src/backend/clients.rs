@@ -3,7 +3,8 @@
 use exit137_workload::traffic::Line;
 
 use crate::evidence::{
-    Fact, GeneratorEnd, GeneratorRef, Moment, Source, TrafficEnded, TrafficStarted, TrafficWindow,
+    End, Fact, GeneratorEnd, GeneratorRef, Moment, Source, SourceState, TrafficEnded, TrafficStarted,
+    TrafficWindow,
 };
 use crate::recorder::Recorder;
 use crate::scenario::{Pod, Scenario, Traffic};
@@ -49,4 +50,14 @@ pub(super) fn record(recorder: &Recorder, of: &GeneratorRef, line: Line) -> bool
             true
         }
     }
+}
+
+/// Records that a generator is gone and had not said that it was done.
+pub(super) fn died(recorder: &Recorder, of: &GeneratorRef, end: Option<End>, why: String) {
+    let GeneratorRef { traffic, generator } = of;
+    let reason = format!("generator {generator} of traffic {traffic} ended before it was done");
+    let fact = TrafficEnded { of: of.clone(), end: GeneratorEnd::Died { end, why } };
+    recorder.now(Source::Clients, Fact::TrafficEnded(fact));
+    let lost = SourceState::Lost { of: Source::Clients, reason };
+    recorder.now(Source::Clients, Fact::Source(lost));
 }

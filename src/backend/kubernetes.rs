@@ -23,6 +23,7 @@ mod running;
 mod scheduling;
 mod stirs;
 mod told;
+mod traffic;
 mod untold;
 mod watch;
 

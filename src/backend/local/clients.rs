@@ -284,11 +284,6 @@ impl Reader {
         use std::os::unix::process::ExitStatusExt as _;
         let end = status
             .and_then(|status| status.code().map(End::Exited).or_else(|| status.signal().map(End::Signaled)));
-        let GeneratorRef { traffic, generator } = &self.of;
-        let reason = format!("generator {generator} of traffic {traffic} ended before it was done");
-        let fact = TrafficEnded { of: self.of.clone(), end: GeneratorEnd::Died { end, why } };
-        self.recorder.now(Source::Clients, Fact::TrafficEnded(fact));
-        let lost = SourceState::Lost { of: Source::Clients, reason };
-        self.recorder.now(Source::Clients, Fact::Source(lost));
+        clients::died(&self.recorder, &self.of, end, why);
     }
 }

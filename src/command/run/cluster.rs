@@ -361,9 +361,6 @@ fn kills_groups(
 
 /// What exit137 cannot bring about on a cluster yet.
 fn not_there_yet(scenario: &Scenario) -> Option<String> {
-    if !scenario.traffic.is_empty() {
-        return Some("traffic: none is sent on clusters yet".to_owned());
-    }
     for pod in &scenario.pods {
         for container in &pod.containers {
             if let Program::Workload(workload) = &container.program

@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::backend::Backend;
 use crate::backend::local::cgroup::Hierarchy;
-use crate::backend::local::{LocalBackend, admission, gc};
+use crate::backend::local::{LocalBackend, admission, gc, in_path};
 use crate::loader::Loaded;
 use crate::scenario::{NEEDS_CLUSTER, Requirement, Scenario};
 
@@ -89,11 +89,8 @@ pub(super) fn lack(scenario: &Scenario) -> Option<String> {
             let because = scenario.without_effect.iter().find(|note| note.contains(NEEDS_CLUSTER));
             Some(because.map_or("needs a cluster: only a kubelet does this".to_owned(), String::clone))
         }
-        Requirement::Program(program) => {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-            (!found).then(|| format!("needs the program {program}, which is not in PATH"))
-        }
+        Requirement::Program(program) => (!in_path(program))
+            .then(|| format!("needs the program {program}, which is not in the PATH of containers")),
         Requirement::Root => (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned()),
         Requirement::DisposableHost => {
             std::env::var_os("EXIT137_DISPOSABLE_HOST").is_none_or(|value| value != "1").then(|| {
