@@ -164,7 +164,7 @@ fn every_command_and_target_that_it_names_exists() {
     let text = readme();
     let help = Command::new(env!("CARGO_BIN_EXE_exit137")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    for command in ["run", "check", "report", "doctor", "schema", "show", "gc"] {
+    for command in ["run", "size", "sweep", "check", "report", "doctor", "schema", "show", "gc"] {
         assert!(text.contains(&format!("| `exit137 {command}")), "{command}");
         assert!(help.contains(&format!("\n  {command} ")), "{command}");
     }
