@@ -429,7 +429,8 @@ impl Running for RunningOnCluster {
         self.begin_watches();
         self.apply_objects().await?;
         // Before the pods: a generator takes seconds to begin, and the scenario's time is theirs.
-        let clients = traffic::Clients::start(scenario, &self.client, &self.place, &self.recorder, &self.boot_id);
+        let clients =
+            traffic::Clients::start(scenario, &self.client, &self.place, &self.recorder, &self.boot_id);
         let _ = self.clients.set(clients.await?);
         let first: Vec<&Pod> = scenario.pods.iter().filter(|pod| !scenario.starts_later(pod)).collect();
         for pod in &first {

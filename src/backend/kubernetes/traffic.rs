@@ -84,7 +84,11 @@ impl Clients {
             // Who will be told is there: it has just said so.
             let _ = tell.send(Control::Endpoints(vec![endpoint]));
             all.tasks.get_mut().spawn(generator.run(told));
-            all.ready.push(Ready { traffic: index, started: clients::started(scenario, traffic, of, 0), tell });
+            all.ready.push(Ready {
+                traffic: index,
+                started: clients::started(scenario, traffic, of, 0),
+                tell,
+            });
         }
         Ok(all)
     }

@@ -20,9 +20,7 @@ use tokio::time::timeout;
 use super::endpoints::Endpoints;
 use crate::backend::{BackendError, clients};
 use crate::clock;
-use crate::evidence::{
-    End, Fact, GeneratorEnd, GeneratorRef, Source, SourceState, TrafficEnded, TrafficStarted,
-};
+use crate::evidence::{End, Fact, GeneratorRef, Source, SourceState, TrafficStarted};
 use crate::recorder::Recorder;
 use crate::scenario::{Scenario, Traffic};
 

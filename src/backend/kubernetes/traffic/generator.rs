@@ -41,7 +41,8 @@ impl Generator {
         let failed = |why: &str| BackendError(format!("the generator {job} did not get ready: {why}"));
         loop {
             let listed = pods.list(&ListParams::default().labels(&format!("{GENERATOR}={job}"))).await;
-            let listed = listed.map_err(|error| api_error(&format!("look for the generator {job}"), &error))?;
+            let listed =
+                listed.map_err(|error| api_error(&format!("look for the generator {job}"), &error))?;
             let pod = listed.items.into_iter().next();
             let state = pod.as_ref().map_or(State::Waits("its pod is not made".to_owned()), state);
             let name = pod.and_then(|pod| pod.metadata.name).unwrap_or_default();
@@ -105,7 +106,8 @@ impl Generator {
         let params =
             LogParams { container: Some(CONTAINER.to_owned()), follow: true, ..LogParams::default() };
         let asked = timeout(SILENCE, self.pods.log_stream(&self.pod, &params)).await;
-        let stream = asked.map_err(|_| "the API server does not answer")?.map_err(|error| error.to_string())?;
+        let stream =
+            asked.map_err(|_| "the API server does not answer")?.map_err(|error| error.to_string())?;
         let mut lines = stream.lines();
         while !self.heard.is_done() {
             match timeout(SILENCE, lines.next()).await {
