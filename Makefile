@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 EXIT137 := $(TARGET)/release/exit137
 
-.PHONY: run build test lint workflows deny fuzz accuracy accuracy-kind record verified crash sizing sizing-truth bench test-vm e2e faults bad-places install clean
+.PHONY: run build test lint workflows deny fuzz accuracy accuracy-kind record verified crash sizing sizing-truth bench resets test-vm e2e faults bad-places install clean
 
 run: build ## build, then run every scenario that ships
 	$(EXIT137) run
@@ -72,6 +72,10 @@ sizing-truth: ## scan those grids anew, which takes minutes
 
 bench: build ## measured, as ratios in one run
 	benches/run
+
+KILLS ?= 50
+resets: build ## KILLS kills of servers that hold 16 to 256 MiB: when their clients see the first reset
+	EXIT137_KILLS=$(KILLS) $(CARGO) test --locked --test cli traffic::a_client_sees -- --nocapture
 
 test-vm: build ## the cgroup v2 suite, in a throw-away VM
 	tests/vm/suite-v2

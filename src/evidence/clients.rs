@@ -79,3 +79,27 @@ impl TrafficStarted {
             && (self.pods.iter().any(|known| known == pod) || self.controller.as_ref().is_some_and(numbered))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traffic_goes_to_the_pods_that_it_names_and_to_those_that_their_controller_numbers() {
+        let started = |controller: Option<&str>| TrafficStarted {
+            of: GeneratorRef { traffic: "main".into(), generator: 0 },
+            generators: 1,
+            pods: vec!["web-0".into(), "web-1".into()],
+            controller: controller.map(str::to_owned),
+            container: "app".into(),
+            port: 80,
+            zero_ns: 0,
+        };
+        let alone = started(None);
+        assert!(alone.goes_to("web-1", "app") && !alone.goes_to("web-1", "side"));
+        assert!(!alone.goes_to("web-2", "app"), "it is another pod, only called so");
+        let replaced = started(Some("web"));
+        assert!(replaced.goes_to("web-2", "app"));
+        assert!(["web", "web-", "web-a", "webs-2"].iter().all(|pod| !replaced.goes_to(pod, "app")));
+    }
+}

@@ -94,6 +94,11 @@ fn a_client_sees_the_first_reset_between_the_kill_and_the_end_of_what_held_the_m
     }
 }
 
+fn is_generator(pid: u32) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).nth(1) == Some(b"traffic")
+}
+
 #[test]
 fn a_generator_that_is_killed_leaves_what_is_expected_of_its_traffic_open() {
     if !is_root() {
@@ -110,11 +115,8 @@ fn a_generator_that_is_killed_leaves_what_is_expected_of_its_traffic_open() {
     );
     let live = Live::start(&desk, "s", &[]);
     let harness = live.child.id();
-    let is_generator = |pid: &u32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0).nth(1) == Some(b"traffic")
-    };
-    let generator = until("a generator runs", || children(harness).into_iter().find(is_generator));
+    let generator =
+        until("a generator runs", || children(harness).into_iter().find(|pid| is_generator(*pid)));
     kill(generator, Signal::KILL);
     let (ran, left) = live.end();
     let ran = ran.exits(5);
@@ -123,20 +125,42 @@ fn a_generator_that_is_killed_leaves_what_is_expected_of_its_traffic_open() {
     assert!(reasons.contains("generator 0 ended before it was done, killed by signal 9"), "{reasons}");
 }
 
-#[test]
-fn an_interrupt_ends_traffic_too_and_leaves_nothing_behind() {
-    if !is_root() {
-        return;
-    }
-    let desk = Desk::with(
+/// A run that goes on, with a generator among the harness's helpers.
+fn endless_traffic(desk: &Desk) -> Live {
+    let live = Live::start(desk, "s", &[]);
+    assert!(children(live.child.id()).into_iter().any(is_generator));
+    live
+}
+
+fn desk_with_endless_traffic() -> Desk {
+    Desk::with(
         "s",
         &format!(
             "pods: [{}]\ntraffic: [{}]\nobserve: {{for: 60s}}\nexpect: {{nothingDies: true}}",
             server("web", "cap: 8Mi", "32Mi", ""),
             users("main", "web/app", 2, "50s", "")
         ),
-    );
-    let live = Live::start(&desk, "s", &[]);
+    )
+}
+
+#[test]
+fn a_harness_that_is_killed_takes_its_generators_with_it() {
+    if !is_root() {
+        return;
+    }
+    let desk = desk_with_endless_traffic();
+    let live = endless_traffic(&desk);
+    live.signal(Signal::KILL);
+    live.end().1.until_gone();
+}
+
+#[test]
+fn an_interrupt_ends_traffic_too_and_leaves_nothing_behind() {
+    if !is_root() {
+        return;
+    }
+    let desk = desk_with_endless_traffic();
+    let live = endless_traffic(&desk);
     live.signal(Signal::INT);
     let began = exit137::clock::boot_ns();
     let (ran, left) = live.end();
