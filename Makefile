@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 EXIT137 := $(TARGET)/release/exit137
 
-.PHONY: run build test lint workflows deny fuzz accuracy accuracy-kind record verified crash bench test-vm e2e faults bad-places install clean
+.PHONY: run build test lint workflows deny fuzz accuracy accuracy-kind record verified crash sizing sizing-truth bench test-vm e2e faults bad-places install clean
 
 run: build ## build, then run every scenario that ships
 	$(EXIT137) run
@@ -62,6 +62,13 @@ verified: test-vm e2e ## run everything here and in the VM, and write docs/verif
 ROUNDS ?= 100
 crash: ## kill -9 of the harness at ROUNDS moments of a run; nothing may be left behind
 	ROUNDS=$(ROUNDS) $(CARGO) test --locked --test crash -- --nocapture
+
+SIZINGS ?= 20
+sizing: ## SIZINGS sizings of each scenario whose answer a scan of the whole grid has found
+	ROUNDS=$(SIZINGS) $(CARGO) test --locked --test cli sizing::truth -- --nocapture
+
+sizing-truth: ## scan those grids anew, which takes minutes
+	EXIT137_SCAN=1 $(CARGO) test --locked --test cli sizing::truth -- --nocapture
 
 bench: build ## measured, as ratios in one run
 	benches/run

@@ -1,6 +1,6 @@
 //! Where pods run. A backend owns its sources: the runner wires no observer itself.
 
-mod heard;
+mod clients;
 pub mod kubernetes;
 pub mod local;
 

@@ -11,6 +11,7 @@ mod qos;
 mod quantity;
 mod read;
 mod schema;
+pub mod setting;
 mod structure;
 pub mod traffic;
 mod tree;
@@ -25,7 +26,7 @@ pub use pod::{
     Container, EnvVar, Handler, Mount, Pod, PodKind, Probe, Program, QosClass, RestartPolicy, Role, Volume,
     VolumeKind,
 };
-pub use read::{read, read_with};
+pub use read::{Text, read, read_set, read_with};
 pub use schema::schema;
 pub use traffic::{Aggregate, ExpectedTraffic, Metric, Over, Threshold, Traffic};
 

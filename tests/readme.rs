@@ -57,10 +57,10 @@ fn content(block: &Block) -> String {
                 .arg(root().join(&block.names))
                 .output()
                 .unwrap();
-            let command = if block.names.ends_with("checkout") {
-                "exit137 run checkout.yaml"
-            } else {
-                "exit137 run child-hidden grace-period limit-leak twin-kill-at-the-limit"
+            let command = match block.names.rsplit('/').next() {
+                Some("checkout") => "exit137 run checkout.yaml",
+                Some("spike") => "exit137 run spike.yaml",
+                Some(_) | None => "exit137 run child-hidden grace-period limit-leak twin-kill-at-the-limit",
             };
             format!("$ {command}\n{}", String::from_utf8(output.stdout).unwrap())
         }
@@ -104,7 +104,7 @@ fn its_examples_are_valid() {
     let examples = loader::load(&examples).unwrap();
     let mut names: Vec<&str> = examples.iter().map(|loaded| loaded.scenario.name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["checkout", "own-image", "own-manifest", "resize"]);
+    assert_eq!(names, ["checkout", "own-image", "own-manifest", "resize", "spike"]);
 }
 
 /// The rows of the table of what a context's user needs: resources with their group, and verbs.
@@ -164,7 +164,7 @@ fn every_command_and_target_that_it_names_exists() {
     let text = readme();
     let help = Command::new(env!("CARGO_BIN_EXE_exit137")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    for command in ["run", "check", "report", "doctor", "schema", "show", "gc"] {
+    for command in ["run", "size", "sweep", "check", "report", "doctor", "schema", "show", "gc"] {
         assert!(text.contains(&format!("| `exit137 {command}")), "{command}");
         assert!(help.contains(&format!("\n  {command} ")), "{command}");
     }

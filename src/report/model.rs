@@ -287,6 +287,9 @@ pub struct MemoryReport {
     pub refaults: Option<u64>,
     /// The worst PSI `full avg10`, in percent.
     pub pressure_full: Option<f64>,
+    /// The worst PSI `some avg10`, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure_some: Option<f64>,
     /// How many readings this rests on.
     pub samples: u64,
 }

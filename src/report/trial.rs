@@ -226,6 +226,7 @@ fn memories(memory: &MemorySummaries) -> Vec<MemoryReport> {
             limit_hits: summary.limit_hits,
             refaults: summary.refaults,
             pressure_full: summary.pressure_full,
+            pressure_some: summary.pressure_some,
             samples: summary.samples,
         })
         .collect()

@@ -3,7 +3,7 @@
 use exit137::evidence::{Fact, Observation};
 use rustix::process::Signal;
 
-use crate::support::{Desk, Live, Ran, children, is_root, kill, until};
+use crate::support::{Desk, Live, Ran, children, is_root, kill, until, web};
 
 const MS: u64 = 1_000_000;
 
@@ -27,9 +27,9 @@ fn windows<'a>(
     record: &'a [Observation],
     traffic: &'a str,
 ) -> impl Iterator<Item = &'a exit137_workload::traffic::Window> {
-    record.iter().filter_map(move |seen| match &seen.fact {
-        Fact::TrafficWindow(window) if window.of.traffic == traffic => Some(&*window.window),
-        _ => None,
+    record.iter().filter_map(move |seen| {
+        let Fact::TrafficWindow(window) = &seen.fact else { return None };
+        (window.of.traffic == traffic).then_some(&*window.window)
     })
 }
 
@@ -153,15 +153,16 @@ fn requests_where_nobody_listens_are_refused_and_a_threshold_says_so() {
     let desk = Desk::with(
         "s",
         &format!(
-            "pods: [{{name: web, spec: {{containers: [{{name: app, workload: {{idle: {{}}}}, resources: {{limits: {{memory: 16Mi}}}}}}]}}}}]\n\
-             traffic: [{{name: main, to: web/app, port: 8080, executor: constant-arrival-rate, rate: 50, duration: 1s, maxVUs: 10}}]\n\
-             observe: {{for: 1s}}\nexpect: {{nothingDies: true, traffic: [{{of: main, http_req_failed: rate<0.01}}]}}"
+            "{}\ntraffic: [{{name: main, to: web/app, port: 8080, generators: 3, executor: constant-arrival-rate, rate: 50, duration: 1s, maxVUs: 10}}]\n\
+             observe: {{for: 1s}}\nexpect: {{nothingDies: true, traffic: [{{of: main, http_req_failed: rate<0.01}}]}}",
+            web("workload: {idle: {}}", "16Mi")
         ),
     );
     let trial = desk.run(&[]).exits(1).trial("s");
     let traffic = &trial["traffic"][0]["whole"];
-    assert_eq!(traffic["due"], 50, "{traffic:#}");
-    assert_eq!(traffic["requests"], traffic["outcomes"]["refused"], "{traffic:#}");
+    // Three generators together send exactly the load.
+    assert_eq!((&traffic["due"], &traffic["requests"]), (&50.into(), &50.into()), "{traffic:#}");
+    assert_eq!(traffic["outcomes"]["refused"], 50, "{traffic:#}");
     assert_eq!(trial["mismatches"][0]["expected"], "rate<0.01");
     assert_eq!(trial["mismatches"][0]["actual"], "1.0000");
 }

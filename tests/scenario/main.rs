@@ -6,6 +6,7 @@ mod objects;
 mod possible;
 mod problems;
 mod schema;
+mod settings;
 mod slips;
 mod traffic;
 

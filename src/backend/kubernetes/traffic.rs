@@ -3,6 +3,7 @@
 //! A generator's standard output is followed in its log, its standard input is reached by attaching to it.
 
 mod generator;
+mod heard;
 mod objects;
 
 use std::time::Duration;
@@ -15,16 +16,14 @@ use tokio::time::timeout;
 use super::api_error;
 use super::client::Client;
 use super::manifest::Place;
-use crate::backend::BackendError;
-use crate::backend::heard::Heard;
+use crate::backend::{BackendError, clients};
 use crate::clock;
 use crate::evidence::{Fact, GeneratorRef, Source, SourceState, TrafficStarted};
 use crate::recorder::Recorder;
 use crate::scenario::{Scenario, Traffic};
 use generator::Generator;
+use heard::Heard;
 
-/// What is told takes some time to every generator; a load that began before would lack its beginning.
-const LEAD_NS: u64 = 500_000_000;
 /// How long generators may take to be stopped and heard to their end, beside what requests in flight are granted.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -70,7 +69,7 @@ impl Clients {
                 begun.push((index, number, name, endpoint.clone()));
             }
         }
-        let mut clients = Self {
+        let mut all = Self {
             recorder: recorder.clone(),
             ready: Vec::new(),
             tasks: Mutex::default(),
@@ -84,21 +83,20 @@ impl Clients {
             let (tell, told) = mpsc::unbounded_channel();
             // Who will be told is there: it has just said so.
             let _ = tell.send(Control::Endpoints(vec![endpoint]));
-            clients.tasks.get_mut().spawn(generator.run(told));
-            clients.ready.push(Ready { traffic: index, started: started(scenario, traffic, of), tell });
+            all.tasks.get_mut().spawn(generator.run(told));
+            all.ready.push(Ready { traffic: index, started: clients::started(scenario, traffic, of, 0), tell });
         }
-        Ok(clients)
+        Ok(all)
     }
 
-    /// Has the traffic with this index begin at this nanosecond of `CLOCK_BOOTTIME`, or as soon as all can have been told.
+    /// Has the traffic with this index begin at this nanosecond of `CLOCK_BOOTTIME`.
     pub(super) fn begin(&self, index: usize, zero_ns: u64) {
         let (boot, unix) = (clock::boot_ns(), clock::unix_ns());
-        let zero_ns = zero_ns.max(boot + LEAD_NS);
         for ready in self.ready.iter().filter(|ready| ready.traffic == index) {
             let started = TrafficStarted { zero_ns, ..ready.started.clone() };
             self.recorder.now(Source::Clients, Fact::TrafficStarted(started));
             // One that is gone has been told of by its task.
-            let _ = ready.tell.send(Control::StartAt(unix.saturating_add(zero_ns - boot)));
+            let _ = ready.tell.send(Control::StartAt(unix.saturating_add(zero_ns).saturating_sub(boot)));
         }
     }
 
@@ -145,18 +143,4 @@ async fn front(
     let ip = ip.map_err(|_| BackendError(format!("cannot {doing}: it was given no address")))?;
     let address = std::net::SocketAddr::new(ip, traffic.port).to_string();
     Ok(Endpoint { address, network: None })
-}
-
-fn started(scenario: &Scenario, traffic: &Traffic, of: GeneratorRef) -> TrafficStarted {
-    let entry = scenario.pods.iter().find(|pod| pod.name == traffic.to.pod);
-    let controlled = entry.filter(|pod| pod.kind.is_controller());
-    TrafficStarted {
-        of,
-        generators: traffic.generators,
-        pods: entry.map_or_else(|| vec![traffic.to.pod.clone()], crate::scenario::Pod::replica_names),
-        controller: controlled.map(|pod| pod.name.clone()),
-        container: traffic.to.container.clone(),
-        port: traffic.port,
-        zero_ns: 0,
-    }
 }

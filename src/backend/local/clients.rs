@@ -18,11 +18,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::endpoints::Endpoints;
-use crate::backend::BackendError;
+use crate::backend::{BackendError, clients};
 use crate::clock;
 use crate::evidence::{
-    End, Fact, GeneratorEnd, GeneratorRef, Moment, Source, SourceState, TrafficEnded, TrafficStarted,
-    TrafficWindow,
+    End, Fact, GeneratorEnd, GeneratorRef, Source, SourceState, TrafficEnded, TrafficStarted,
 };
 use crate::recorder::Recorder;
 use crate::scenario::{Scenario, Traffic};
@@ -106,10 +105,9 @@ impl Clients {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
             return Err(doing(std::io::Error::other(format!("it did not get ready: {}", said.trim()))));
         }
-        let pods = pods_of(scenario, traffic);
+        let pods = clients::pods_of(scenario, traffic);
         let (tell, told) = mpsc::unbounded_channel();
-        let teller =
-            Teller { endpoints: Arc::clone(start.endpoints), pods: pods.clone(), port: traffic.port };
+        let teller = Teller { endpoints: Arc::clone(start.endpoints), pods, port: traffic.port };
         let Process { child, stdin, lines } = process;
         let reader = Reader { recorder: self.recorder.clone(), of: of.clone(), child, lines, done: false };
         let kill = self.kill.subscribe();
@@ -120,15 +118,7 @@ impl Clients {
                 never = teller.tell(stdin, told) => match never {},
             }
         });
-        let started = TrafficStarted {
-            of,
-            generators: traffic.generators,
-            pods,
-            controller: None,
-            container: traffic.to.container.clone(),
-            port: traffic.port,
-            zero_ns: 0,
-        };
+        let started = clients::started(scenario, traffic, of, 0);
         self.generators.push(Generator { traffic: index, started, tell });
         Ok(())
     }
@@ -172,12 +162,6 @@ impl Clients {
             self.recorder.now(Source::Clients, Fact::Source(SourceState::Complete { of: Source::Clients }));
         }
     }
-}
-
-/// The names of the pods that a traffic goes to.
-fn pods_of(scenario: &Scenario, traffic: &Traffic) -> Vec<String> {
-    let whole = scenario.pods.iter().find(|pod| pod.name == traffic.to.pod);
-    whole.map_or_else(|| vec![traffic.to.pod.clone()], crate::scenario::Pod::replica_names)
 }
 
 /// A generator's process.
@@ -292,19 +276,7 @@ impl Reader {
     }
 
     fn take(&mut self, line: &str) -> Result<(), serde_json::Error> {
-        match serde_json::from_str(line)? {
-            Line::Ready(_) => {}
-            Line::Window(window) => {
-                let at = Moment::between(window.from_ns, window.to_ns);
-                let fact = TrafficWindow { of: self.of.clone(), window };
-                self.recorder.record(Source::Clients, at, None, Fact::TrafficWindow(fact));
-            }
-            Line::Done(done) => {
-                self.done = true;
-                let fact = TrafficEnded { of: self.of.clone(), end: GeneratorEnd::Done(done) };
-                self.recorder.now(Source::Clients, Fact::TrafficEnded(fact));
-            }
-        }
+        self.done |= clients::record(&self.recorder, &self.of, serde_json::from_str(line)?);
         Ok(())
     }
 
@@ -312,11 +284,6 @@ impl Reader {
         use std::os::unix::process::ExitStatusExt as _;
         let end = status
             .and_then(|status| status.code().map(End::Exited).or_else(|| status.signal().map(End::Signaled)));
-        let GeneratorRef { traffic, generator } = &self.of;
-        let reason = format!("generator {generator} of traffic {traffic} ended before it was done");
-        let fact = TrafficEnded { of: self.of.clone(), end: GeneratorEnd::Died { end, why } };
-        self.recorder.now(Source::Clients, Fact::TrafficEnded(fact));
-        let lost = SourceState::Lost { of: Source::Clients, reason };
-        self.recorder.now(Source::Clients, Fact::Source(lost));
+        clients::died(&self.recorder, &self.of, end, why);
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Environment {
 
 impl Environment {
     /// Removes what dead runs left behind, then makes what this one needs.
-    pub(super) async fn prepare(scenarios: &[&Loaded], jobs: usize) -> Result<Self, String> {
+    pub(super) async fn prepare(scenarios: &[&Loaded], repeat: u32, jobs: usize) -> Result<Self, String> {
         for what in tokio::task::spawn_blocking(gc::collect).await.map_err(|error| error.to_string())?.gone {
             tracing::warn!("removed what a killed run left behind: {what}");
         }
@@ -29,7 +29,7 @@ impl Environment {
         let base = hierarchy.base().map_err(|error| error.to_string())?;
         let run = gc::new_run_name();
         let free = admission::look(&base, &run).free();
-        let (jobs, bound) = fitting(scenarios, jobs, free);
+        let (jobs, bound) = fitting(scenarios, repeat, jobs, free);
         let backend = LocalBackend::prepare(&run, bound).await.map_err(|error| error.to_string())?;
         Ok(Self { backend: Arc::new(backend), jobs })
     }
@@ -62,14 +62,17 @@ fn raise_file_limit() {
     }
 }
 
-/// How many at a time fit into what is free, and what the largest of them take together at most.
-fn fitting(scenarios: &[&Loaded], jobs: usize, free: u64) -> (usize, u64) {
+/// How many at a time fit into what is free, and what the largest of them take together at most. Trials of one scenario run
+/// beside each other too.
+fn fitting(scenarios: &[&Loaded], repeat: u32, jobs: usize, free: u64) -> (usize, u64) {
     // A scenario that is there to use up the whole machine promises to leave nothing; it runs alone.
     let takes_all = |loaded: &&&Loaded| loaded.scenario.requires.contains(&Requirement::DisposableHost);
     let admitted = scenarios.iter().filter(|loaded| !takes_all(loaded));
-    let mut bounds: Vec<u64> = admitted.map(|loaded| loaded.scenario.bound()).collect();
+    let trials = usize::try_from(repeat).unwrap_or(usize::MAX).min(jobs);
+    let bounds = admitted.flat_map(|loaded| std::iter::repeat_n(loaded.scenario.bound(), trials));
+    let mut bounds: Vec<u64> = bounds.collect();
     bounds.sort_unstable_by(|a, b| b.cmp(a));
-    let take = |jobs: usize| bounds.iter().take(jobs).sum::<u64>();
+    let take = |jobs: usize| bounds.iter().take(jobs).fold(0_u64, |sum, bound| sum.saturating_add(*bound));
     let jobs = (1..=jobs.max(1)).rev().find(|jobs| take(*jobs) <= free).unwrap_or(1);
     (jobs, take(jobs))
 }

@@ -62,15 +62,24 @@ fn part(window: &Window, kills: &[u64], again: &[Option<u64>]) -> usize {
 
 /// When answers were good again after a kill, if they were before `until`.
 pub(super) fn good_again(windows: &[Window], kill: u64, until: u64) -> Option<u64> {
-    let within = || windows.iter().filter(|window| window.to_ns >= kill && window.from_ns < until);
+    // No window that ends later than this after a moment reaches back to it.
+    let longest = windows.iter().map(|window| window.to_ns.saturating_sub(window.from_ns)).max()?;
+    let since = |from: u64| windows.iter().skip(windows.partition_point(|window| window.to_ns < from));
     let mut from = kill;
     loop {
-        let good = within().filter_map(|window| good_since(window, from));
-        let again = good.filter(|at| (from..until).contains(at)).min()?;
+        let mut again: Option<u64> = None;
+        for window in since(from) {
+            if again.is_some_and(|again| window.to_ns > again.saturating_add(longest)) {
+                break;
+            }
+            again = again.into_iter().chain(good_since(window, from).filter(|at| *at >= from)).min();
+        }
+        let again = again.filter(|at| *at < until)?;
+        let quiet = again.saturating_add(QUIET_NS);
+        let soon = since(again).take_while(|window| window.to_ns <= quiet.saturating_add(longest));
         // The last failure of a window stands for those that may lie between its first one and that.
-        let failed = within().flat_map(failures);
-        let soon = failed.filter(|at| *at >= again && *at < until && *at - again < QUIET_NS).max();
-        match soon {
+        let failed = soon.flat_map(failures).filter(|at| (again..quiet.min(until)).contains(at)).max();
+        match failed {
             Some(at) => from = at + 1,
             None => return Some(again),
         }

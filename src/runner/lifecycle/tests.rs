@@ -113,12 +113,12 @@ fn traffic_is_told_its_own_zero_at_once_when_all_pods_have_started() {
     assert_eq!(
         lifecycle.next(100, Event::AllStarted),
         [
-            Operation::StartTraffic { index: 0, at: 100 },
-            Operation::StartTraffic { index: 1, at: 350 },
-            Operation::WakeAt(1_100)
+            Operation::StartTraffic { index: 0, at: 150 },
+            Operation::StartTraffic { index: 1, at: 400 },
+            Operation::WakeAt(1_150)
         ]
     );
-    assert_eq!(lifecycle.next(350, Event::Tick), [Operation::WakeAt(1_100)], "it is told once");
+    assert_eq!(lifecycle.next(400, Event::Tick), [Operation::WakeAt(1_150)], "it is told once");
 }
 
 #[test]

@@ -114,11 +114,6 @@ impl Endpoints {
     pub fn turn(&self) -> usize {
         self.turn.fetch_add(1, Ordering::Relaxed)
     }
-
-    /// The time that a request has.
-    pub fn timeout_ns(&self, request: usize) -> u64 {
-        self.templates.get(request).map_or(0, |template| template.timeout_ns)
-    }
 }
 
 impl Template {

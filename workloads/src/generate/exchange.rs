@@ -99,8 +99,9 @@ impl Target {
                     return Ok(status);
                 }
                 // The server closed it while it was idle, which is its right: nothing of this request was sent.
-                Err(Unanswered::Unsent) if used => {}
-                Err(Unanswered::Unsent) => return Err(Broken::now(Outcome::Reset)),
+                Err(Unanswered::Unsent { .. }) if used => {}
+                Err(Unanswered::Unsent { spoke: true }) => return Err(Broken::now(Outcome::NotHttp)),
+                Err(Unanswered::Unsent { spoke: false }) => return Err(Broken::now(Outcome::Reset)),
                 Err(Unanswered::Broken(broken)) => return Err(broken),
             }
         }

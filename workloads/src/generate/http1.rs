@@ -1,7 +1,8 @@
 //! HTTP/1.1: one request at a time on a connection.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -9,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use exit137_workload::traffic::Outcome;
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
@@ -18,134 +20,115 @@ use crate::clock;
 /// A connection. No task of its own drives it: whoever waits for an answer does, and so is woken once for it, not twice.
 pub struct Http1 {
     sender: SendRequest<Payload>,
-    connection: Connection<TokioIo<Watched>, Payload>,
+    /// None once it has come to its end. Only when it is gone does hyper let go of a request that it has not sent.
+    connection: Option<Connection<TokioIo<Watched>, Payload>>,
     seen: Rc<Seen>,
-    /// It has come to its end.
-    over: bool,
 }
 
 /// Why there is no answer.
 pub enum Unanswered {
-    /// The connection had ended before: nothing was sent.
-    Unsent,
+    /// The connection had ended before: nothing was sent. It may have said something without being asked.
+    Unsent { spoke: bool },
     /// It broke.
     Broken(Broken),
-}
-
-/// What has come of an answer.
-enum Answer {
-    Nothing,
-    Head(u16, Incoming),
-    Whole(u16),
 }
 
 impl Http1 {
     pub async fn open(stream: Watched) -> Result<Self, Broken> {
         let seen = Rc::clone(&stream.seen);
-        // A buffer holds a head, or a part of a body.
-        let opened = Builder::new().max_buf_size(LONGEST_HEAD).handshake(stream.io()).await;
+        // A buffer holds a head, or a part of a body. Requests are small: written as one piece they need no vector.
+        let opened = Builder::new().max_buf_size(LONGEST_HEAD).writev(false).handshake(stream.io()).await;
         let (sender, connection) = opened.map_err(|_| Broken::now(Outcome::NotSent))?;
-        Ok(Self { sender, connection, seen, over: false })
+        Ok(Self { sender, connection: Some(connection), seen })
     }
 
     /// Whether another request may follow.
     pub fn reusable(&mut self) -> bool {
         // It may have to notice first that the answer is over.
-        if !self.over && !self.sender.is_ready() {
-            self.drive(&mut Context::from_waker(Waker::noop()));
+        if !self.sender.is_ready() {
+            drive(&mut self.connection, &mut Context::from_waker(Waker::noop()));
         }
-        !self.over && self.sender.is_ready()
+        self.connection.is_some() && self.sender.is_ready()
     }
 
     /// Sends a request and reads past its whole answer; tells the status.
     pub async fn send(&mut self, request: Request<Payload>) -> Result<u16, Unanswered> {
         let before = self.seen.read.get();
         let mut head = pin!(self.sender.try_send_request(request));
-        let mut answer = Answer::Nothing;
-        let (connection, over, seen) = (&mut self.connection, &mut self.over, &self.seen);
+        let mut answer = None;
+        let (connection, seen) = (&mut self.connection, &self.seen);
+        let mut first = true;
         poll_fn(|cx| {
+            // hyper tells the connection of what happens at this end by waking it. Here it is driven anyway, so it is polled
+            // without a waker until nothing more happens, and only then so as to be woken by the socket.
+            let mut quiet = Context::from_waker(Waker::noop());
+            let mut to_be_woken = std::mem::take(&mut first);
             loop {
-                if !*over {
-                    *over = Pin::new(&mut *connection).poll(cx).is_ready();
+                drive(connection, if to_be_woken { &mut *cx } else { &mut quiet });
+                if answer.is_none()
+                    && let Poll::Ready(came) = head.as_mut().poll(&mut quiet)
+                {
+                    match came {
+                        Ok(response) => {
+                            answer = Some((response.status().as_u16(), response.into_body()));
+                            to_be_woken = false;
+                        }
+                        Err(mut error) => return Poll::Ready(Err(unanswered(&mut error, seen, before))),
+                    }
+                    // Asked for before the connection is driven again, so that it hands over what it has.
                 }
-                // Nothing comes but from the connection, which is driven here: no need to be woken for it.
-                let mut unwoken = Context::from_waker(Waker::noop());
-                let before_it = std::mem::replace(&mut answer, Answer::Nothing);
-                let moved = match before_it {
-                    Answer::Nothing => match head.as_mut().poll(&mut unwoken) {
-                        Poll::Ready(Ok(response)) => {
-                            let status = response.status().as_u16();
-                            let body = response.into_body();
-                            answer = if body.is_end_stream() {
-                                Answer::Whole(status)
-                            } else {
-                                Answer::Head(status, body)
-                            };
-                            true
-                        }
-                        Poll::Ready(Err(mut error)) => {
-                            let unsent = error.take_message().is_some() && seen.read.get() == before;
-                            return Poll::Ready(Err(if unsent {
-                                Unanswered::Unsent
-                            } else {
-                                Unanswered::Broken(broken(error.error(), seen, before))
-                            }));
-                        }
-                        Poll::Pending => false,
-                    },
-                    Answer::Head(status, mut body) => match read_past(&mut body, &mut unwoken) {
-                        Poll::Ready(Ok(true)) => {
-                            answer = Answer::Whole(status);
-                            true
-                        }
-                        Poll::Ready(Ok(false)) => {
-                            answer = Answer::Head(status, body);
-                            true
-                        }
+                if let Some((status, body)) = &mut answer {
+                    match read_past(body, &mut quiet) {
+                        Poll::Ready(Ok(())) => return Poll::Ready(Ok(*status)),
                         Poll::Ready(Err(_)) => {
                             return Poll::Ready(Err(Unanswered::Broken(seen.broken_since(before))));
                         }
-                        Poll::Pending => {
-                            answer = Answer::Head(status, body);
-                            false
-                        }
-                    },
-                    Answer::Whole(status) => return Poll::Ready(Ok(status)),
-                };
-                if !moved {
-                    if *over {
-                        return Poll::Ready(Err(Unanswered::Broken(seen.broken_since(before))));
+                        Poll::Pending => {}
                     }
-                    return Poll::Pending;
                 }
+                if to_be_woken {
+                    return match connection {
+                        Some(_) => Poll::Pending,
+                        None => Poll::Ready(Err(Unanswered::Broken(seen.broken_since(before)))),
+                    };
+                }
+                to_be_woken = true;
             }
         })
         .await
     }
+}
 
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        self.over = Pin::new(&mut self.connection).poll(cx).is_ready();
+fn drive(connection: &mut Option<Connection<TokioIo<Watched>, Payload>>, cx: &mut Context<'_>) {
+    if connection.as_mut().is_some_and(|open| Pin::new(open).poll(cx).is_ready()) {
+        *connection = None;
     }
 }
 
-/// Reads past what there is of a body: whether that was the end of it, or pending if there was nothing.
-fn read_past(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<hyper::Result<bool>> {
-    let mut read = false;
-    loop {
+/// Reads past what there is of a body, up to its end.
+fn read_past(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+    while !body.is_end_stream() {
         match Pin::new(&mut *body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(_))) if body.is_end_stream() => return Poll::Ready(Ok(true)),
-            Poll::Ready(Some(Ok(_))) => read = true,
+            Poll::Ready(Some(Ok(_))) => {}
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-            Poll::Ready(None) => return Poll::Ready(Ok(true)),
-            Poll::Pending if read => return Poll::Ready(Ok(false)),
+            Poll::Ready(None) => break,
             Poll::Pending => return Poll::Pending,
         }
+    }
+    Poll::Ready(Ok(()))
+}
+
+fn unanswered(error: &mut TrySendError<Request<Payload>>, seen: &Seen, before: u64) -> Unanswered {
+    if error.take_message().is_some() {
+        Unanswered::Unsent { spoke: seen.read.get() > before }
+    } else {
+        Unanswered::Broken(broken(error.error(), seen, before))
     }
 }
 
 /// How it broke before the head of the answer was there.
 fn broken(error: &hyper::Error, seen: &Seen, before: u64) -> Broken {
-    let of_the_socket = error.source().is_some_and(|source| source.is::<std::io::Error>());
+    let of_the_socket = error.source().is_some_and(<dyn Error>::is::<io::Error>);
     let closed = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
     if closed || of_the_socket || error.is_body_write_aborted() || error.is_shutdown() {
         return seen.broken_since(before);

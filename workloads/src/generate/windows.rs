@@ -76,7 +76,7 @@ impl Windows {
         while let Some((window, to)) = self.open.pop_front() {
             let to = to.unwrap_or(now).max(self.from);
             let empty = window == Window::default() && self.open.is_empty();
-            if empty && self.from >= self.shared.end && self.oldest > 0 {
+            if empty && self.in_flight == 0 && self.from >= self.shared.end && self.oldest > 0 {
                 break;
             }
             self.say(window, to)?;

@@ -26,7 +26,7 @@ impl Mix {
         let places = ends.last().copied().unwrap_or(0).max(1);
         // A step of about the golden ratio that has no factor in common with the places: it visits each of them once.
         let golden = (places * 618 / 1000).max(1);
-        let stride = (golden..).find(|stride| gcd(*stride, places) == 1).unwrap_or(1);
+        let stride = (golden..=places).find(|stride| gcd(*stride, places) == 1).unwrap_or(1);
         Self { ends, places, stride }
     }
 

@@ -225,6 +225,7 @@ impl Share {
     }
 
     /// A share of this share: together, all its `inner` are it.
+    #[must_use]
     pub fn divided(&self, inner: Self) -> Self {
         Self { index: self.index + self.of * inner.index, of: self.of * inner.of }
     }

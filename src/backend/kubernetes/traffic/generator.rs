@@ -11,9 +11,9 @@ use tokio::io::{AsyncWriteExt as _, SimplexStream, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::heard::Heard;
 use super::objects::{CONTAINER, GENERATOR};
 use crate::backend::BackendError;
-use crate::backend::heard::Heard;
 use crate::backend::kubernetes::api_error;
 use crate::backend::kubernetes::client::{PATIENT, persist};
 use crate::evidence::End;

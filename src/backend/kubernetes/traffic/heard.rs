@@ -1,16 +1,15 @@
-//! What a generator of traffic says, as facts of the record: the same wherever it runs.
+//! What a generator says, in the record's time and each thing once.
 
 use exit137_workload::traffic::{Clock, Failure, Line, Window};
 
+use crate::backend::clients;
 use crate::clock;
-use crate::evidence::{
-    End, Fact, GeneratorEnd, GeneratorRef, Moment, Source, SourceState, TrafficEnded, TrafficWindow,
-};
+use crate::evidence::{End, GeneratorRef};
 use crate::recorder::Recorder;
 
 /// A generator that is heard.
 #[derive(Debug)]
-pub struct Heard {
+pub(super) struct Heard {
     recorder: Recorder,
     of: GeneratorRef,
     /// This machine's boot.
@@ -24,49 +23,38 @@ pub struct Heard {
 
 impl Heard {
     /// Nothing has been heard yet.
-    pub fn new(recorder: Recorder, of: GeneratorRef, boot_id: &str) -> Self {
+    pub(super) fn new(recorder: Recorder, of: GeneratorRef, boot_id: &str) -> Self {
         Self { recorder, of, boot_id: boot_id.to_owned(), ahead_ns: 0, next: 0, done: false }
     }
 
     /// Whether it has said that it is done.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.done
     }
 
     /// Takes a line; answers whether it says that the generator is ready.
-    pub fn take(&mut self, line: &str) -> Result<bool, serde_json::Error> {
-        match serde_json::from_str(line)? {
+    pub(super) fn take(&mut self, line: &str) -> Result<bool, serde_json::Error> {
+        let mut line = serde_json::from_str(line)?;
+        match &mut line {
             Line::Ready(clock) => {
-                self.ahead_ns = self.ahead(&clock);
+                self.ahead_ns = self.ahead(clock);
                 return Ok(true);
             }
-            Line::Window(mut window) if window.sequence >= self.next => {
+            Line::Window(window) if window.sequence < self.next => return Ok(false),
+            Line::Window(window) => {
                 self.next = window.sequence + 1;
-                moved(&mut window, self.ahead_ns);
-                let at = Moment::between(window.from_ns, window.to_ns);
-                let fact = TrafficWindow { of: self.of.clone(), window };
-                self.recorder.record(Source::Clients, at, None, Fact::TrafficWindow(fact));
+                moved(window, self.ahead_ns);
             }
-            Line::Window(_) => {}
-            Line::Done(done) => {
-                if !self.done {
-                    self.done = true;
-                    let fact = TrafficEnded { of: self.of.clone(), end: GeneratorEnd::Done(done) };
-                    self.recorder.now(Source::Clients, Fact::TrafficEnded(fact));
-                }
-            }
+            Line::Done(_) if self.done => return Ok(false),
+            Line::Done(_) => {}
         }
+        self.done |= clients::record(&self.recorder, &self.of, line);
         Ok(false)
     }
 
     /// It is gone and had not said that it was done.
-    pub fn died(&self, end: Option<End>, why: String) {
-        let GeneratorRef { traffic, generator } = &self.of;
-        let reason = format!("generator {generator} of traffic {traffic} ended before it was done");
-        let fact = TrafficEnded { of: self.of.clone(), end: GeneratorEnd::Died { end, why } };
-        self.recorder.now(Source::Clients, Fact::TrafficEnded(fact));
-        let lost = SourceState::Lost { of: Source::Clients, reason };
-        self.recorder.now(Source::Clients, Fact::Source(lost));
+    pub(super) fn died(&self, end: Option<End>, why: String) {
+        clients::died(&self.recorder, &self.of, end, why);
     }
 
     /// Another machine's boot time comes to ours by way of the wall clock, which both keep.
