@@ -89,6 +89,30 @@ fn the_largest_load_is_found_from_above() {
 }
 
 #[test]
+fn the_largest_rate_that_a_limit_carries_is_found_and_its_latency_told() {
+    if !is_root() {
+        return;
+    }
+    // In flight are rate x 500 ms, each with 1 MiB: 64 MiB carry less than 128 a second, and 32 are easy.
+    let server =
+        web("workload: {serve: {port: 8080, holdPerRequest: 1Mi, holdFor: 500ms, cap: 512Mi}}", "64Mi");
+    let traffic = "traffic: [{name: main, to: web/app, port: 8080, executor: constant-arrival-rate, startTime: 300ms, rate: 50, \
+                   duration: 2s, maxVUs: 400, requests: [{path: /}]}]";
+    let desk = Desk::with(
+        "hog",
+        &format!("{server}\n{traffic}\nobserve: {{for: 3500ms}}\nexpect: {{nothingDies: true}}"),
+    );
+    let ran = size(&desk, "traffic.main.rate", ["32", "256", "32"], &["--find", "largest"]).exits(0);
+    let report = json(&ran, "size.json");
+    assert!(matches!(report["answer"].as_str(), Some("64" | "96")), "{report:#}");
+    let answer = report["candidates"].as_array().unwrap().iter().find(|one| one["value"] == report["answer"]);
+    let p99 = answer.unwrap()["trials"]["p99Ms"].as_f64().unwrap();
+    assert!((500.0..5000.0).contains(&p99), "each request takes half a second: {p99}");
+    let wrong = size(&desk, "traffic.mian.rate", ["32", "256", "32"], &[]).exits(2);
+    assert!(wrong.stderr.contains("no traffic mian; there is main"), "{}", wrong.stderr);
+}
+
+#[test]
 fn an_end_that_holds_already_is_0_with_a_note_and_a_far_end_that_fails_is_1() {
     if !is_root() {
         return;

@@ -6,6 +6,7 @@ use exit137::loader::{Template, load};
 use exit137::scenario::Scenario;
 use exit137::scenario::setting::Settings;
 
+#[expect(clippy::unwrap_used, reason = "a test's helper may fail it")]
 fn set(file: &Path, settings: &[&str]) -> Result<exit137::loader::Loaded, String> {
     let list = settings.iter().map(|setting| setting.parse().unwrap()).collect();
     let template = Template::read(file).unwrap();

@@ -44,7 +44,7 @@ impl Case {
     /// ceil(log2(range / step)) + 2.
     fn most(&self) -> usize {
         let steps = f64::from((self.to - self.from) / self.step);
-        (0..).find(|halvings| f64::from(1_u32 << *halvings) >= steps).unwrap() + 2
+        (0..32).find(|halvings| f64::from(1_u32 << *halvings) >= steps).unwrap() + 2
     }
 
     /// Scans the whole grid.
