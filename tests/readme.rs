@@ -208,6 +208,15 @@ fn every_file_that_it_links_exists() {
     let text = readme();
     for (at, _) in text.match_indices("](") {
         let target = text[at + 2..].split(')').next().unwrap();
-        assert!(target.starts_with("http") || root().join(target).exists(), "{target}");
+        let heading =
+            target.strip_prefix('#').is_some_and(|anchor| text.lines().any(|line| anchored(line, anchor)));
+        assert!(target.starts_with("http") || heading || root().join(target).exists(), "{target}");
     }
+}
+
+/// Whether a line is the heading that GitHub gives this anchor.
+fn anchored(line: &str, anchor: &str) -> bool {
+    let heading = line.trim_start_matches('#').trim().to_lowercase();
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    line.starts_with('#') && kept.collect::<String>().replace(' ', "-") == anchor
 }

@@ -289,7 +289,7 @@ fn run_workload(container: &mut Container, ours: Option<&OurContainer>, place: &
 mod tests {
     use super::*;
     use crate::loader;
-    use crate::scenario;
+    use crate::scenario::{self, Requirement};
 
     fn place() -> Place {
         Place { namespace: "ns".into(), run: "r0".into(), image: "ours:1".into() }
@@ -325,7 +325,12 @@ mod tests {
 
     #[test]
     fn every_shipped_scenario_is_held_to_the_restricted_standard() {
+        let own_program = |requirement: &Requirement| matches!(requirement, Requirement::Program(_));
         for loaded in loader::load(&[]).unwrap() {
+            // A program of this host is in no image: those run on no cluster.
+            if loaded.scenario.requires.iter().any(own_program) {
+                continue;
+            }
             assert_eq!(asks_for_more(&loaded.scenario, &place()), None, "{}", loaded.scenario.name);
             let labels = namespace(&loaded.scenario, &place()).metadata.labels.unwrap();
             assert_eq!(labels[ENFORCE], "restricted");
