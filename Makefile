@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 TARGET := target/$(shell rustc -vV | sed -n 's/^host: //p')
 EXIT137 := $(TARGET)/release/exit137
 
-.PHONY: run build test lint workflows deny fuzz accuracy accuracy-kind record verified crash bench test-vm e2e faults bad-places install clean
+.PHONY: run build test lint workflows deny fuzz accuracy accuracy-kind record verified crash sizing sizing-truth bench resets test-vm e2e faults bad-places install clean
 
 run: build ## build, then run every scenario that ships
 	$(EXIT137) run
@@ -63,8 +63,19 @@ ROUNDS ?= 100
 crash: ## kill -9 of the harness at ROUNDS moments of a run; nothing may be left behind
 	ROUNDS=$(ROUNDS) $(CARGO) test --locked --test crash -- --nocapture
 
+SIZINGS ?= 20
+sizing: ## SIZINGS sizings of each scenario whose answer a scan of the whole grid has found
+	ROUNDS=$(SIZINGS) $(CARGO) test --locked --test cli sizing::truth -- --nocapture
+
+sizing-truth: ## scan those grids anew, which takes minutes
+	EXIT137_SCAN=1 $(CARGO) test --locked --test cli sizing::truth -- --nocapture
+
 bench: build ## measured, as ratios in one run
 	benches/run
+
+KILLS ?= 50
+resets: build ## KILLS kills of servers that hold 16 to 256 MiB: when their clients see the first reset
+	EXIT137_KILLS=$(KILLS) $(CARGO) test --locked --test cli traffic::a_client_sees -- --nocapture
 
 test-vm: build ## the cgroup v2 suite, in a throw-away VM
 	tests/vm/suite-v2

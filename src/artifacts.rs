@@ -18,6 +18,8 @@ use crate::report::trial::Kept;
 #[derive(Clone, Debug)]
 pub struct Artifacts {
     folder: PathBuf,
+    /// It was there, with folders of scenarios in it.
+    again: bool,
 }
 
 /// Why a scenario was not run.
@@ -55,7 +57,12 @@ impl Artifacts {
             fs::create_dir_all(parent)?;
         }
         make(&folder)?;
-        Ok(Self { folder })
+        Ok(Self { folder, again: false })
+    }
+
+    /// The folder of a run that is gone on with.
+    pub fn again(folder: &Path) -> Self {
+        Self { folder: folder.to_path_buf(), again: true }
     }
 
     /// Where it is.
@@ -66,6 +73,9 @@ impl Artifacts {
     /// Makes the folder of a scenario and keeps its file and its manifests there: what the run is judged by.
     pub fn scenario(&self, loaded: &Loaded) -> io::Result<PathBuf> {
         let folder = self.folder.join(&loaded.scenario.name);
+        if self.again && folder.is_dir() {
+            return Ok(folder);
+        }
         make(&folder)?;
         write_whole(&folder.join("scenario.yaml"), &loaded.text)?;
         for (named, text) in &loaded.manifests {
@@ -79,6 +89,14 @@ impl Artifacts {
     /// Keeps, in a scenario's folder, why it was not run.
     pub fn skip(scenario: &Path, skip: &Skip) -> io::Result<()> {
         write_whole(&scenario.join(SKIPPED), &serde_json::to_string(skip)?)
+    }
+
+    /// Forgets why a scenario was not run, now that it is.
+    pub fn unskip(scenario: &Path) -> io::Result<()> {
+        match fs::remove_file(scenario.join(SKIPPED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Makes the folder of a cluster's canary. No scenario's name has a dot.

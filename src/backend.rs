@@ -1,5 +1,6 @@
 //! Where pods run. A backend owns its sources: the runner wires no observer itself.
 
+mod clients;
 pub mod kubernetes;
 pub mod local;
 
@@ -64,7 +65,11 @@ pub trait Running: Debug + Send + Sync + 'static {
     /// Carries out the action with this index, and records what came of it.
     fn apply(&self, index: usize, act: &Act) -> impl Future<Output = ()> + Send;
 
-    /// Stops what still runs and removes everything; answers what could not be removed.
+    /// Tells the generators of the scenario's traffic with this index when its load begins, in nanoseconds of `CLOCK_BOOTTIME`. They are
+    /// ready, since [`Self::start`] has returned; what they say becomes facts of the source `clients`.
+    fn start_traffic(&self, index: usize, zero_ns: u64);
+
+    /// Stops traffic and hears it to its end, then stops what still runs and removes everything; answers what could not be removed.
     fn tear_down(&self) -> impl Future<Output = Vec<String>> + Send;
 
     /// Hears what is still on its way, states for each source whether it watched to the end, and lets the observers go.

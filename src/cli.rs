@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use exit137_workload::Span;
 
+use crate::scenario::setting::Ratio;
+use crate::sizing::Amount;
+use crate::sizing::grid::Axis;
+
 /// Reproduces out-of-memory conditions and explains every exit 137.
 #[derive(Debug, Parser)]
 #[command(name = "exit137", version, after_help = crate::exit_status::HELP)]
@@ -37,6 +41,10 @@ pub enum Color {
 pub enum Command {
     /// Run scenarios, in parallel where they cannot disturb each other
     Run(Run),
+    /// Find the smallest limit that survives, or the largest load that a limit carries
+    Size(Size),
+    /// Run a scenario with every combination of some fields' values, and make a table of what survived
+    Sweep(Sweep),
     /// Validate scenarios: print every problem with file, line, key path and a hint; start nothing
     Check(Check),
     /// Judge a kept record again, and render it again
@@ -63,6 +71,26 @@ pub enum Command {
 pub struct Run {
     /// Scenario files, or folders of them; without any, the scenarios that ship
     pub paths: Vec<PathBuf>,
+    /// Where and how
+    #[command(flatten)]
+    pub running: Running,
+    /// Write JUnit XML here too
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the report as JSON here too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Only scenarios whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// So many trials of each scenario; the verdict is the worst of them
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeat: u32,
+}
+
+/// Where and how scenarios are run.
+#[derive(Args, Debug)]
+pub struct Running {
     /// Where pods run
     #[arg(long, value_enum, default_value_t)]
     pub on: Backend,
@@ -81,18 +109,6 @@ pub struct Run {
     /// The run's folder; it must not exist yet [default: exit137-runs/<time>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Write JUnit XML here too
-    #[arg(long, value_name = "FILE")]
-    pub junit: Option<PathBuf>,
-    /// Write the report as JSON here too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Only scenarios whose name contains this
-    #[arg(long, value_name = "TEXT")]
-    pub filter: Option<String>,
-    /// So many trials of each scenario; the verdict is the worst of them
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub repeat: u32,
     /// A scenario that would be skipped fails instead
     #[arg(long)]
     pub no_skips: bool,
@@ -102,9 +118,106 @@ pub struct Run {
     /// What stays of what it made
     #[command(flatten)]
     pub keep: Keep,
-    /// At most so many scenarios at the same time
+    /// At most so many trials at the same time
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub jobs: u32,
+}
+
+/// `exit137 size`.
+#[derive(Debug, Args)]
+#[command(after_help = SIZE_HELP)]
+pub struct Size {
+    /// A scenario file, or the name of one that ships
+    pub scenario: PathBuf,
+    /// The field that is sized, by names: pods.web.containers.app.resources.limits.memory; with =VALUE, one that is only set
+    #[arg(long, value_name = "PATH[=VALUE]", required = true)]
+    pub set: Vec<String>,
+    /// The smallest value: 64Mi, 8Mi/s, 250ms or 20
+    #[arg(long, value_name = "VALUE")]
+    pub from: Amount,
+    /// The largest value
+    #[arg(long, value_name = "VALUE")]
+    pub to: Amount,
+    /// From one value to the next
+    #[arg(long, value_name = "VALUE")]
+    pub step: Amount,
+    /// Which of the values at which every expectation holds
+    #[arg(long, value_enum, default_value_t)]
+    pub find: Find,
+    /// A container's request becomes this part of a limit that is set: 0.5
+    #[arg(long, value_name = "PART")]
+    pub requests_ratio: Option<Ratio>,
+    /// So many trials of a value must all pass
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeat: u32,
+    /// Write the answer as JSON here too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Where and how
+    #[command(flatten)]
+    pub running: Running,
+}
+
+const SIZE_HELP: &str = "\
+Exit status:
+  0    found; with a note where the near end of the range holds already
+  1    even the far end of the range fails
+  5    a value's trials were inconclusive, twice, or the timeout was met: what is known is told
+Others as for run. Example:
+  exit137 size checkout.yaml --set pods.checkout.containers.app.resources.limits.memory --from 64Mi --to 128Mi --step 1Mi";
+
+/// Which value is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Find {
+    /// The smallest: of limits
+    #[default]
+    Smallest,
+    /// The largest: of rates, users, replicas
+    Largest,
+}
+
+/// `exit137 sweep`.
+#[derive(Debug, Args)]
+#[command(after_help = SWEEP_HELP)]
+pub struct Sweep {
+    /// A scenario file, or the name of one that ships
+    pub scenario: PathBuf,
+    /// A field, by names, and its values; several of these make a grid: every combination is run
+    #[arg(long, value_name = "PATH=V1,V2,…", required = true)]
+    pub set: Vec<Axis>,
+    /// A container's request becomes this part of a limit that is set: 0.5
+    #[arg(long, value_name = "PART")]
+    pub requests_ratio: Option<Ratio>,
+    /// So many trials of each cell
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeat: u32,
+    /// Go on with the sweep in this folder: what is finished there is not run again
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    pub resume: Option<PathBuf>,
+    /// How the table is printed; the folder has it as sweep.json and sweep.csv in any case
+    #[arg(long, value_enum, default_value_t)]
+    pub format: TableFormat,
+    /// Where and how
+    #[command(flatten)]
+    pub running: Running,
+}
+
+const SWEEP_HELP: &str = "\
+Exit status: that a cell does not survive is an answer, and 0.
+  5    cells are missing or inconclusive; --resume DIR runs those
+Others as for run. Example:
+  exit137 sweep limit-leak --set pods.web.containers.app.resources.limits.memory=48Mi,64Mi,96Mi --set backOff.scale=0,0.02 --repeat 3";
+
+/// How a table is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TableFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs: see `exit137 schema sweep`
+    Json,
+    /// For spreadsheets
+    Csv,
 }
 
 /// What stays when a run is over.
@@ -260,4 +373,8 @@ pub enum SchemaOf {
     Scenario,
     /// report.json
     Report,
+    /// size.json
+    Size,
+    /// sweep.json
+    Sweep,
 }

@@ -10,6 +10,8 @@ pub mod report;
 pub mod run;
 pub mod schema;
 pub mod show;
+pub mod size;
+pub mod sweep;
 
 use std::io::{self, IsTerminal as _, Write as _};
 

@@ -6,11 +6,13 @@
 pub mod canary;
 mod case;
 mod classify;
+mod clients;
 mod counters;
 mod domain;
 pub mod findings;
 mod hidden;
 mod kills;
+mod limits;
 mod rules;
 mod settle;
 mod sources;
@@ -18,8 +20,10 @@ mod timeline;
 mod unseen;
 pub mod verdict;
 
+pub use clients::Tally;
 pub use findings::{
-    Attribution, Findings, HiddenKill, MemoryAtDeath, Missing, Sender, SourceHealth, Stamped, Termination,
+    Attribution, ClientImpact, Findings, HiddenKill, MemoryAtDeath, Missing, Sender, SourceHealth, Stamped,
+    Termination, TrafficFindings,
 };
 pub use verdict::{Judged, Mismatch, Verdict, judge};
 

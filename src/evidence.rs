@@ -1,5 +1,6 @@
 //! What was seen: facts, each with its source and its moment, and the texts and files they are read from.
 
+pub mod clients;
 pub mod cluster;
 pub mod fact;
 pub mod kmsg;
@@ -12,6 +13,7 @@ pub mod sample;
 pub mod stream;
 pub mod trace;
 
+pub use clients::{GeneratorEnd, GeneratorRef, TrafficEnded, TrafficStarted, TrafficWindow};
 pub use cluster::{
     ClusterFacts, Controller, Invented, NodeFacts, Noted, PIDS_OF_A_MACHINE, PodOver, PodSeen, PodSign,
     PodStopping, machine_of,

@@ -20,4 +20,5 @@ pub mod recorder;
 pub mod report;
 pub mod runner;
 pub mod scenario;
+pub mod sizing;
 pub mod statistics;

@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::scenario::manifest::{ManifestFile, without_secrets};
 use crate::scenario::problem::KeyPath;
-use crate::scenario::{self, Scenario};
+use crate::scenario::setting::Settings;
+use crate::scenario::{self, Scenario, Text};
 
 pub use crate::scenario::problem::Problem;
 
@@ -62,8 +63,8 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Loaded>, Vec<Problem>> {
     let (mut loaded, mut refused, mut named) = (Vec::new(), Vec::new(), HashSet::new());
     for (path, text) in texts {
         let beside = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        match parse(&path, &text, |named| beside.join(named)) {
-            Ok((scenario, manifests)) => {
+        match parse(&path, &text, &Settings::default(), |named| beside.join(named)) {
+            Ok((scenario, _, manifests)) => {
                 named.extend(manifests.keys().filter_map(|named| fs::canonicalize(beside.join(named)).ok()));
                 loaded.push(Loaded { path, text, manifests, scenario });
             }
@@ -75,6 +76,35 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Loaded>, Vec<Problem>> {
     problems.extend(refused.into_iter().filter(|(path, _)| !is_manifest(path)).flat_map(|(_, found)| found));
     problems.extend(same_names(&loaded));
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+}
+
+/// The file of one scenario, in which something can be set before it is validated.
+#[derive(Debug)]
+pub struct Template {
+    path: PathBuf,
+    text: String,
+}
+
+impl Template {
+    /// Reads this file, or the scenario that ships under this name.
+    pub fn read(path: &Path) -> Result<Self, Problem> {
+        if let Some((name, text)) = shipped(path) {
+            return Ok(Self { path: PathBuf::from(name), text: text.to_owned() });
+        }
+        if path.is_dir() {
+            return Err(problem(path, "is a folder".to_owned(), "name the file of one scenario"));
+        }
+        let file = files(path)?.into_iter().next().unwrap_or_else(|| path.to_owned());
+        Ok(Self { text: read_text(&file)?, path: file })
+    }
+
+    /// The scenario with these settings.
+    pub fn with(&self, settings: &Settings) -> Result<Loaded, Vec<Problem>> {
+        let beside = self.path.parent().map(Path::to_path_buf).unwrap_or_default();
+        let (scenario, text, manifests) =
+            parse(&self.path, &self.text, settings, |named| beside.join(named))?;
+        Ok(Loaded { path: self.path.clone(), text, manifests, scenario })
+    }
 }
 
 /// The scenario that ships under this name, with or without its folder and ending, unless a file of that name is there.
@@ -90,8 +120,8 @@ fn shipped(path: &Path) -> Option<(&'static str, &'static str)> {
 pub fn load_kept(path: &Path) -> Result<Scenario, String> {
     let text = read_text(path).map_err(|problem| problem.to_string())?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    let parsed = parse(path, &text, |named| folder.join(kept_manifest(named)));
-    parsed.map(|(scenario, _)| scenario).map_err(|problems| {
+    let parsed = parse(path, &text, &Settings::default(), |named| folder.join(kept_manifest(named)));
+    parsed.map(|(scenario, ..)| scenario).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         lines.join("\n")
     })
@@ -102,12 +132,13 @@ pub fn kept_manifest(named: &str) -> PathBuf {
     Path::new("manifests").join(named.replace('%', "%25").replace('/', "%2F"))
 }
 
-/// Reads a scenario and its manifests, each from where `place` says.
+/// Reads a scenario and its manifests, each from where `place` says; its text is another where something is set.
 fn parse(
     path: &Path,
     text: &str,
+    settings: &Settings,
     place: impl Fn(&str) -> PathBuf,
-) -> Result<(Scenario, Manifests), Vec<Problem>> {
+) -> Result<(Scenario, Text, Manifests), Vec<Problem>> {
     let mut manifests = Manifests::new();
     let mut read = |named: &str| {
         let path = place(named);
@@ -115,9 +146,9 @@ fn parse(
         manifests.insert(named.to_owned(), without_secrets(&text));
         Ok(ManifestFile { path: path.display().to_string(), text })
     };
-    let scenario = scenario::read_with(&path.display().to_string(), text, &mut read)?;
-    let hash = hash(text, &manifests);
-    Ok((Scenario { hash, ..scenario }, manifests))
+    let (scenario, text) = scenario::read_set(&path.display().to_string(), text, settings, &mut read)?;
+    let hash = hash(&text, &manifests);
+    Ok((Scenario { hash, ..scenario }, text, manifests))
 }
 
 /// Of all that a scenario is judged by.

@@ -23,6 +23,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> ExitStatus {
     match cli.command {
         Command::Run(args) => command::run::run(&args, cli.color),
+        Command::Size(args) => command::size::size(&args, cli.color),
+        Command::Sweep(args) => command::sweep::sweep(&args, cli.color),
         Command::Check(args) => command::check::check(&args),
         Command::Report(args) => command::report::report(&args, cli.color),
         Command::Doctor(args) => command::doctor::doctor(&args),

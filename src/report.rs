@@ -1,5 +1,6 @@
 //! One versioned model of what a run came to, and its renderings.
 
+pub mod clients;
 pub mod json;
 pub mod junit;
 pub mod model;

@@ -162,6 +162,7 @@ impl<'a, B: Backend> Driver<'a, B> {
         match operation {
             Operation::Start => self.start(),
             Operation::Apply(index) => self.apply(index),
+            Operation::StartTraffic { index, at } => self.start_traffic(index, at),
             Operation::WakeAt(at) => self.wake = at,
             Operation::TearDown => self.tear_down(),
             Operation::Finish(ending) => return Some(ending),
@@ -194,6 +195,12 @@ impl<'a, B: Backend> Driver<'a, B> {
         let Some(running) = self.running.borrow().clone() else { return };
         let Some(act) = self.scenario.actions.get(index).map(|action| action.act.clone()) else { return };
         self.tasks.spawn(async move { running.apply(index, &act).await });
+    }
+
+    fn start_traffic(&self, index: usize, at: u64) {
+        if let Some(running) = self.running.borrow().as_ref() {
+            running.start_traffic(index, self.began + at * 1_000_000);
+        }
     }
 
     fn tear_down(&mut self) {

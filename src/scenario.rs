@@ -11,7 +11,9 @@ mod qos;
 mod quantity;
 mod read;
 mod schema;
+pub mod setting;
 mod structure;
+pub mod traffic;
 mod tree;
 mod validate;
 
@@ -24,8 +26,9 @@ pub use pod::{
     Container, EnvVar, Handler, Mount, Pod, PodKind, Probe, Program, QosClass, RestartPolicy, Role, Volume,
     VolumeKind,
 };
-pub use read::{read, read_with};
+pub use read::{Text, read, read_set, read_with};
 pub use schema::schema;
+pub use traffic::{Aggregate, ExpectedTraffic, Metric, Over, Threshold, Traffic};
 
 /// Bytes of memory as Kubernetes writes them (`64Mi`); `None` if it is no amount of memory.
 pub fn memory_quantity(text: &str) -> Option<u64> {
@@ -52,6 +55,8 @@ pub struct Scenario {
     pub objects: Vec<Object>,
     /// The pods, replicas not yet multiplied.
     pub pods: Vec<Pod>,
+    /// What is sent to them while they run.
+    pub traffic: Vec<Traffic>,
     /// What is done to them while they run.
     pub actions: Vec<Action>,
     /// How long it is watched.

@@ -135,6 +135,9 @@ impl MemorySummaries {
             | Fact::OomGroup { .. }
             | Fact::Signal(_)
             | Fact::Victim(_)
+            | Fact::TrafficStarted(_)
+            | Fact::TrafficWindow(_)
+            | Fact::TrafficEnded(_)
             | Fact::Finished(_)
             | Fact::OomNotified { .. }
             | Fact::Cluster(_)
@@ -374,6 +377,7 @@ mod tests {
             asked: None,
             limit: None,
             request: None,
+            clients: Vec::new(),
         };
         let killed_at = Some(Stamped { moment: Moment::exactly(15_000_000), source: Source::Trace });
         assert_eq!(memory.at_death(&ended(End::Signaled(9), killed_at)).usage, Some(60 * MIB));

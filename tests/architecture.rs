@@ -7,8 +7,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The thinking modules: a file, or a folder with all that lies in it.
-const THINKING: [&str; 8] =
-    ["exit_status", "scenario", "cause", "evidence", "diagnosis", "statistics", "report", "runner/lifecycle"];
+const THINKING: [&str; 9] = [
+    "exit_status",
+    "scenario",
+    "cause",
+    "evidence",
+    "diagnosis",
+    "statistics",
+    "report",
+    "sizing",
+    "runner/lifecycle",
+];
 
 /// Other crates that a thinking module may name. None of them does I/O in the features that are used.
 const CRATES: [&str; 13] = [

@@ -301,3 +301,34 @@ fn a_run_that_got_the_number_of_a_lost_one_is_told_of_with_its_own_id() {
     }
     assert_eq!(ids, ["a1", "b2"]);
 }
+
+/// What is decided about a pod with a sidecar whose main container ends with this code.
+fn decided_of_sidecar(restart_policy: &str, exit_code: i32) -> Vec<StopReason> {
+    let (wall, received) = (WallOffset { unix_minus_boot_ns: 0 }, Moment::exactly(u64::MAX / 2));
+    let status = |name: &str, state: Value| serde_json::json!({"name": name, "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": state});
+    let running = serde_json::json!({"running": {"startedAt": "1970-01-01T00:00:10Z"}});
+    let ended = serde_json::json!({"terminated": {"exitCode": exit_code, "reason": "Error",
+        "startedAt": "1970-01-01T00:00:10Z", "finishedAt": "1970-01-01T00:00:20Z"}});
+    let mut reader = PodReader::new("web");
+    let mut facts = Vec::new();
+    for main in [running.clone(), ended] {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "web", "uid": "u"},
+            "spec": {"restartPolicy": restart_policy, "terminationGracePeriodSeconds": 5,
+                "initContainers": [{"name": "proxy", "restartPolicy": "Always"}], "containers": [{"name": "app"}]},
+            "status": {"initContainerStatuses": [status("proxy", running.clone())],
+                "containerStatuses": [status("app", main)]},
+        }))
+        .unwrap();
+        facts.extend(reader.object(&pod, received, &wall).into_iter().map(|said| said.fact));
+    }
+    decisions(&facts)
+}
+
+#[test]
+fn a_sidecar_is_stopped_when_every_other_container_has_ended_for_good() {
+    assert_eq!(decided_of_sidecar("Never", 1), [StopReason::PodCompleted]);
+    assert_eq!(decided_of_sidecar("OnFailure", 0), [StopReason::PodCompleted]);
+    assert_eq!(decided_of_sidecar("OnFailure", 1), []);
+    assert_eq!(decided_of_sidecar("Always", 0), []);
+}

@@ -57,10 +57,10 @@ fn content(block: &Block) -> String {
                 .arg(root().join(&block.names))
                 .output()
                 .unwrap();
-            let command = if block.names.ends_with("checkout") {
-                "exit137 run checkout.yaml"
-            } else {
-                "exit137 run child-hidden grace-period limit-leak twin-kill-at-the-limit"
+            let command = match block.names.rsplit('/').next() {
+                Some("checkout") => "exit137 run checkout.yaml",
+                Some("spike") => "exit137 run spike.yaml",
+                Some(_) | None => "exit137 run child-hidden grace-period limit-leak twin-kill-at-the-limit",
             };
             format!("$ {command}\n{}", String::from_utf8(output.stdout).unwrap())
         }
@@ -104,7 +104,7 @@ fn its_examples_are_valid() {
     let examples = loader::load(&examples).unwrap();
     let mut names: Vec<&str> = examples.iter().map(|loaded| loaded.scenario.name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["checkout", "own-image", "own-manifest", "resize"]);
+    assert_eq!(names, ["checkout", "own-image", "own-manifest", "resize", "spike"]);
 }
 
 /// The rows of the table of what a context's user needs: resources with their group, and verbs.
@@ -164,7 +164,7 @@ fn every_command_and_target_that_it_names_exists() {
     let text = readme();
     let help = Command::new(env!("CARGO_BIN_EXE_exit137")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    for command in ["run", "check", "report", "doctor", "schema", "show", "gc"] {
+    for command in ["run", "size", "sweep", "check", "report", "doctor", "schema", "show", "gc"] {
         assert!(text.contains(&format!("| `exit137 {command}")), "{command}");
         assert!(help.contains(&format!("\n  {command} ")), "{command}");
     }
@@ -190,6 +190,9 @@ fn the_page_on_the_language_names_every_key_of_it() {
         "Node",
         "Kill",
         "SetLimit",
+        "Traffic",
+        "Request",
+        "ExpectedTraffic",
         "Scenario",
     ];
     for name in own {
@@ -205,6 +208,15 @@ fn every_file_that_it_links_exists() {
     let text = readme();
     for (at, _) in text.match_indices("](") {
         let target = text[at + 2..].split(')').next().unwrap();
-        assert!(target.starts_with("http") || root().join(target).exists(), "{target}");
+        let heading =
+            target.strip_prefix('#').is_some_and(|anchor| text.lines().any(|line| anchored(line, anchor)));
+        assert!(target.starts_with("http") || heading || root().join(target).exists(), "{target}");
     }
+}
+
+/// Whether a line is the heading that GitHub gives this anchor.
+fn anchored(line: &str, anchor: &str) -> bool {
+    let heading = line.trim_start_matches('#').trim().to_lowercase();
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    line.starts_with('#') && kept.collect::<String>().replace(' ', "-") == anchor
 }

@@ -10,6 +10,7 @@ mod keep;
 pub mod kind;
 mod lease;
 mod leftovers;
+mod limits;
 mod logs;
 pub mod manifest;
 mod members;
@@ -22,6 +23,7 @@ mod running;
 mod scheduling;
 mod stirs;
 mod told;
+mod traffic;
 mod untold;
 mod watch;
 

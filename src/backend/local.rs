@@ -3,7 +3,9 @@
 pub mod admission;
 mod back_off;
 pub mod cgroup;
+mod clients;
 mod container;
+mod endpoints;
 mod expand;
 pub mod gc;
 mod guardian;
@@ -34,6 +36,7 @@ use crate::observe::Observers;
 use crate::recorder::Recorder;
 use crate::scenario::Scenario;
 use cgroup::{Cgroup, Hierarchy};
+pub use process::in_path;
 pub(in crate::backend) use protocol::ActionSpec;
 pub use running::RunningScenario;
 pub(in crate::backend) use running::{act, write_limit};

@@ -22,10 +22,12 @@ use crate::exit_status::ExitStatus;
 use crate::loader::{self, Loaded};
 use crate::progress::Progress;
 use crate::report::{Report, ScenarioReport, trial};
+use crate::runner::Shared;
 use cluster::{Clusters, Ready};
 use environment::Environment;
 use interrupt::{Interrupt, Signals};
 use plan::Group;
+pub(super) use schedule::{Stage, Trial, run_trials};
 
 /// Runs scenarios; answers what their outcomes ask for.
 pub fn run(args: &cli::Run, color: Color) -> ExitStatus {
@@ -37,28 +39,18 @@ pub fn run(args: &cli::Run, color: Color) -> ExitStatus {
         complain("no scenario was selected; see --filter");
         return ExitStatus::NothingRan;
     }
-    if args.on == cli::Backend::Cluster && !args.allow_disruption {
-        let refused = disruption::refused(&selected);
-        if !refused.is_empty() {
-            for scenario in &refused {
-                complain(scenario);
-            }
-            complain("nothing was started: allow it with --allow-disruption, or leave these out");
-            return ExitStatus::Usage;
-        }
+    if let Err(status) = allowed(&args.running, &selected) {
+        return status;
     }
     if let Some(why) = args.json.iter().chain(&args.junit).find_map(|path| artifacts::unwritable(path)) {
         return fail(&why);
     }
-    let artifacts = match Artifacts::create(args.out.as_deref()) {
+    let artifacts = match Artifacts::create(args.running.out.as_deref()) {
         Ok(artifacts) => artifacts,
         Err(error) => return fail(&error.to_string()),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("cannot start the runtime: {error}")),
-    };
-    let (scenarios, interrupted) = match runtime.block_on(execute(args, &selected, &artifacts)) {
+    let mut work = EveryScenario { repeat: args.repeat };
+    let (scenarios, interrupted) = match carry_out(&args.running, &selected, &artifacts, &mut work) {
         Ok(done) => done,
         Err(why) => return fail(&why),
     };
@@ -87,12 +79,74 @@ fn select(args: &cli::Run) -> Result<Vec<Loaded>, ExitStatus> {
     Ok(scenarios.into_iter().filter(wanted).collect())
 }
 
-type Reported = (ScenarioReport, Option<crate::evidence::HostFacts>);
+/// What may not be done to a cluster that others use, said.
+pub(super) fn allowed(args: &cli::Running, selected: &[Loaded]) -> Result<(), ExitStatus> {
+    if args.on != cli::Backend::Cluster || args.allow_disruption {
+        return Ok(());
+    }
+    let refused = disruption::refused(selected);
+    if refused.is_empty() {
+        return Ok(());
+    }
+    for scenario in &refused {
+        complain(scenario);
+    }
+    complain("nothing was started: allow it with --allow-disruption, or leave these out");
+    Err(ExitStatus::Usage)
+}
 
-async fn execute(
-    args: &cli::Run,
+pub(super) type Reported = (ScenarioReport, Option<crate::evidence::HostFacts>);
+
+/// What is done once a backend is ready.
+pub(super) trait Work {
+    /// So many trials of one scenario may be wanted beside each other.
+    fn repeat(&self) -> u32;
+
+    /// Does it, with scenarios that can run there; answers what came of them.
+    async fn on<B: Backend>(
+        &mut self,
+        stage: &Stage<'_, B>,
+        scenarios: &[&Loaded],
+    ) -> Result<Vec<Reported>, String>;
+}
+
+/// Every trial of every scenario.
+struct EveryScenario {
+    repeat: u32,
+}
+
+impl Work for EveryScenario {
+    fn repeat(&self) -> u32 {
+        self.repeat
+    }
+
+    async fn on<B: Backend>(
+        &mut self,
+        stage: &Stage<'_, B>,
+        scenarios: &[&Loaded],
+    ) -> Result<Vec<Reported>, String> {
+        schedule::run_all(scenarios, self.repeat, stage).await
+    }
+}
+
+/// Does the work on the backend that was asked for, with those of the scenarios that can run there; answers what came of them,
+/// and what else asks for an exit status.
+pub(super) fn carry_out(
+    args: &cli::Running,
     selected: &[Loaded],
     artifacts: &Artifacts,
+    work: &mut impl Work,
+) -> Result<(Vec<Reported>, Vec<ExitStatus>), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build();
+    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
+    runtime.block_on(execute(args, selected, artifacts, work))
+}
+
+async fn execute(
+    args: &cli::Running,
+    selected: &[Loaded],
+    artifacts: &Artifacts,
+    work: &mut impl Work,
 ) -> Result<(Vec<Reported>, Vec<ExitStatus>), String> {
     let (mut runnable, mut reports) = (Vec::new(), Vec::new());
     for loaded in selected {
@@ -111,15 +165,17 @@ async fn execute(
         let jobs = usize::try_from(args.jobs).unwrap_or(usize::MAX);
         let ran = match args.on {
             cli::Backend::Local => {
-                let Environment { backend, jobs } = Environment::prepare(&runnable, jobs).await?;
+                let Environment { backend, jobs } =
+                    Environment::prepare(&runnable, work.repeat(), jobs).await?;
                 let interrupt = Interrupt::listen(signals, args.timeout, backend.alarm());
-                let ran = run_on(args, &runnable, backend, jobs, &interrupt, artifacts, &mut statuses).await;
+                let ran = run_on(work, &runnable, backend, jobs, &interrupt, artifacts, &mut statuses).await;
                 interrupt.tell(&mut statuses);
                 ran?
             }
             cli::Backend::Kind | cli::Backend::Cluster => {
                 let interrupt = Interrupt::listen(signals, args.timeout, watch::channel(None).1);
-                let ran = Box::pin(on_clusters(args, &runnable, &interrupt, artifacts, &mut statuses)).await;
+                let ran =
+                    Box::pin(on_clusters(args, work, &runnable, &interrupt, artifacts, &mut statuses)).await;
                 interrupt.tell(&mut statuses);
                 ran?
             }
@@ -132,7 +188,8 @@ async fn execute(
 
 /// Runs scenarios on the clusters that have what they need, one cluster after another.
 async fn on_clusters(
-    args: &cli::Run,
+    args: &cli::Running,
+    work: &mut impl Work,
     runnable: &[&Loaded],
     interrupt: &Interrupt,
     artifacts: &Artifacts,
@@ -143,8 +200,9 @@ async fn on_clusters(
     for (number, group) in clusters.plan(runnable).iter().enumerate() {
         match Box::pin(unless_interrupted(interrupt, clusters.prepare(args, number, group))).await {
             Some(Ok(ready)) => {
-                reports
-                    .extend(on_cluster(args, ready, (number, group), interrupt, artifacts, statuses).await?);
+                reports.extend(
+                    on_cluster(args, work, ready, (number, group), interrupt, artifacts, statuses).await?,
+                );
             }
             // The scenarios that have run are reported all the same.
             Some(Err(error)) => {
@@ -159,7 +217,8 @@ async fn on_clusters(
 
 /// Runs a group's scenarios on its cluster, and removes the cluster if this run made it.
 async fn on_cluster(
-    args: &cli::Run,
+    args: &cli::Running,
+    work: &mut impl Work,
     ready: Ready,
     (number, group): (usize, &Group<'_>),
     interrupt: &Interrupt,
@@ -183,7 +242,7 @@ async fn on_cluster(
     let sings =
         if known.is_empty() { Ok(true) } else { canary::sings(&backend, number, interrupt, artifacts).await };
     let ran = if matches!(sings, Ok(true)) {
-        run_on(args, &known, backend, jobs, interrupt, artifacts, statuses).await
+        run_on(work, &known, backend, jobs, interrupt, artifacts, statuses).await
     } else {
         statuses.extend(sings.err().map(|why| fail(&why)));
         tear_down(backend, statuses).await;
@@ -218,7 +277,7 @@ async fn unless_interrupted<T>(interrupt: &Interrupt, future: impl Future<Output
 
 /// Runs scenarios on a backend, and removes it.
 async fn run_on<B: Backend>(
-    args: &cli::Run,
+    work: &mut impl Work,
     runnable: &[&Loaded],
     backend: Arc<B>,
     jobs: usize,
@@ -226,8 +285,10 @@ async fn run_on<B: Backend>(
     artifacts: &Artifacts,
     statuses: &mut Vec<ExitStatus>,
 ) -> Result<Vec<Reported>, String> {
-    let progress = Progress::new();
-    let ran = schedule::run_all(runnable, args.repeat, &backend, jobs, interrupt, artifacts, &progress).await;
+    let shared = Shared { backend: Arc::clone(&backend), interrupted: interrupt.asked.clone() };
+    let stage = Stage { shared, jobs, artifacts, progress: Progress::new() };
+    let ran = work.on(&stage, runnable).await;
+    drop(stage);
     tear_down(backend, statuses).await;
     ran
 }

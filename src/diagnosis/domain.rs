@@ -3,6 +3,7 @@
 use super::case::Case;
 use super::counters::Counter;
 use super::kills::{Kill, Level};
+use super::limits;
 use super::timeline::{MS, SECOND, lies_in};
 use crate::cause::{Cause, Detail};
 use crate::evidence::{Moment, OomDomain, Source};
@@ -168,7 +169,7 @@ fn one_scope(case: &Case<'_>, kill: Option<&Kill>, at: Moment, domain: &Domain) 
     // A scenario's actions set limits of containers and pods; a node's limit is its budget, set before any pod was there.
     let is_resizable = matches!(domain.level, Level::Container | Level::Pod);
     if let Some(path) = domain.path.as_ref().filter(|_| is_resizable) {
-        let resized = resized(case, kill, at, path)?;
+        let resized = limits::lowered(case, kill, at, path)?;
         if !resized.is_empty() {
             return Ok(Scope { evidence: resized, ..made(Cause::ResizeOom, None) });
         }
@@ -193,16 +194,27 @@ fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>, at: Moment) -> Result<
     if start.fact.pod_level_limit {
         return Ok(Cause::PodOom);
     }
-    if start.fact.neighbours == 0 && !joined(case, at) {
+    let alone = start.fact.neighbours == 0 && !joined(case, at);
+    if alone && !after_another(case, start.at) {
         return Ok(Cause::ContainerOom);
     }
-    let Some(limit) = start.fact.limit else { return Ok(Cause::PodOom) };
+    // An only container's limit is its pod's.
+    let of_pod = || {
+        let pod = case.levels.get(&Level::Pod).filter(|_| alone)?;
+        case.timeline.cgroups.get(pod)?.fact.limit
+    };
+    let Some(limit) = limits::in_force(case, at).or_else(of_pod) else {
+        let unknown = "the pod's limit was reached, and the container's own is not known";
+        return if alone { Err(unknown.to_owned()) } else { Ok(Cause::PodOom) };
+    };
     let path = case.levels.get(&Level::Container);
     let log = path.and_then(|path| case.timeline.counters.get(path));
     let peak = log.and_then(super::counters::CounterLog::peak);
-    let near = |used: u64| u128::from(used) * 100 >= u128::from(limit) * 95;
+    let share = |used: u64, percent: u128| u128::from(used) * 100 >= u128::from(limit) * percent;
+    // Beside an only container there is just the pause process, which takes more than a twentieth of a small limit.
+    let near = |used: u64| share(used, if alone { 50 } else { 95 });
     // Page tables, kernel memory and files of a memory volume are charged beside what a process holds itself.
-    let held = |rss: u64| u128::from(rss) * 100 >= u128::from(limit) * 75;
+    let held = |rss: u64| alone || share(rss, 75);
     let rss = kill.and_then(|kill| kill.rss);
     if rss.is_some_and(near) || (rss.is_none_or(held) && peak.is_some_and(near)) {
         return Ok(Cause::ContainerOom);
@@ -214,6 +226,12 @@ fn pod_or_container(case: &Case<'_>, kill: Option<&Kill>, at: Moment) -> Result<
     }
     Err("the pod's limit was reached, and nothing says how near to its own limit the container was"
         .to_owned())
+}
+
+/// Whether another run of its pod had ended before it began: what that left in a memory volume stays the pod's (causes.md C11).
+fn after_another(case: &Case<'_>, began: Moment) -> bool {
+    let mut ends = case.timeline.ends.iter();
+    ends.any(|(other, end)| other.pod == case.container.pod && end.at.earliest() <= began.latest())
 }
 
 /// Whether another container ran in its pod then that was not there from the start: an ephemeral one has no limit of its own,
@@ -247,57 +265,6 @@ fn node_detail(case: &Case<'_>, kill: Option<&Kill>, at: Moment) -> Option<Detai
     // Some kernels count no hits on v1 (docs/cgroup-v1.md); then only the peak says that the limit was met.
     let met = counters.limit_hits()? > 0 || counters.peak()? >= limit;
     Some(if met { Detail::Budget } else { Detail::Outer })
-}
-
-/// The write that lowered this very domain's limit and so brought the kill about. On cgroup v2 the write itself kills, in
-/// the writer's context (`memcontrol.c:memory_max_write`); on v1 it is refused.
-fn resized(case: &Case<'_>, kill: Option<&Kill>, at: Moment, path: &str) -> Result<Vec<u64>, String> {
-    let timeline = case.timeline;
-    // v1 refuses a limit below what is in use (`memcontrol-v1.c`, EBUSY): no write there ever killed.
-    if !case.reads_local_ooms() {
-        return Ok(Vec::new());
-    }
-    let from = at.earliest().saturating_sub(10 * SECOND);
-    for change in timeline.limits.between(from, at.latest() + SECOND) {
-        let fact = &change.fact;
-        let lowered = fact.from.is_none_or(|from| from > fact.to);
-        if fact.cgroup != path || fact.refused.is_some() || !lowered {
-            continue;
-        }
-        let context = kill.and_then(|kill| kill.context.as_deref());
-        let by_writer = context.is_some_and(|context| same_comm(context, &fact.writer));
-        // Whoever charges while the write reclaims may run the killer too; that is still the write's doing. What is killed
-        // when the write is long over had been below the new limit and grew.
-        let begun = change.at.earliest() <= at.latest();
-        let with_it = at.earliest() <= change.at.latest().saturating_add(100 * MS);
-        // It held more than the new limit allows, so it had not grown up to it.
-        let above = kill.and_then(|kill| kill.rss).is_some_and(|rss| rss > fact.to);
-        if by_writer || (begun && (with_it || above)) {
-            return Ok(vec![change.sequence]);
-        }
-        // The write returns only when the victim's memory is gone: stamped then, it comes after the kill it caused.
-        if context.is_none() {
-            return Err("its limit was lowered about then, and nothing says in whose context the killer ran"
-                .to_owned());
-        }
-    }
-    may_be_lowered_by_others(case, kill).map_or(Ok(Vec::new()), Err)
-}
-
-/// On a cluster others lower limits too, and nobody tells of the write: the killer then runs in the context of who wrote. A container
-/// may have such a program of its own.
-fn may_be_lowered_by_others(case: &Case<'_>, kill: Option<&Kill>) -> Option<String> {
-    // KEP-1287: alpha since 1.27.
-    let resizes = case.timeline.cluster.as_ref().is_some_and(|cluster| cluster.minor >= 27);
-    let context = kill?.context.as_deref()?;
-    let sets_limits = ["systemd", "runc", "crun", "kubelet"].contains(&context);
-    (resizes && sets_limits)
-        .then(|| format!("{context} met its limit, in lowering it or as a process of its own"))
-}
-
-/// The kernel keeps 15 bytes of a name.
-fn same_comm(kernels: &str, full: &str) -> bool {
-    kernels == full || (kernels.len() == 15 && full.starts_with(kernels))
 }
 
 /// Whether two moments lie no further apart than `slack`.

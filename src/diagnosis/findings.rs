@@ -1,8 +1,10 @@
 //! What a diagnosis answers.
 
+use exit137_workload::traffic::Window;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::clients::Tally;
 use crate::cause::{Cause, Confidence, Detail};
 use crate::evidence::{ContainerRef, End, Moment, Source};
 
@@ -13,6 +15,8 @@ pub struct Findings {
     pub terminations: Vec<Termination>,
     /// OOM kills that no container's status shows.
     pub hidden_kills: Vec<HiddenKill>,
+    /// What the clients of each traffic saw.
+    pub traffic: Vec<TrafficFindings>,
     /// Containers that were started, each run of each, and still ran when the observation ended.
     pub survivors: Vec<ContainerRef>,
     /// Containers that were started at all, with the number of their runs.
@@ -50,6 +54,48 @@ pub struct Termination {
     pub limit: Option<u64>,
     /// Its request in bytes.
     pub request: Option<u64>,
+    /// What clients of traffic that went to it saw.
+    pub clients: Vec<ClientImpact>,
+}
+
+/// What the clients of one traffic saw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrafficFindings {
+    /// Its name.
+    pub name: String,
+    /// Where it went: `container:port`.
+    pub to: String,
+    /// Why what is known of it is not all of it; empty where it is.
+    pub doubts: Vec<String>,
+    /// How late 99 % of the iterations of an open load were sent at most, in milliseconds.
+    pub late_p99_ms: Option<f64>,
+    /// All of it.
+    pub whole: Tally,
+    /// The windows of all its generators, in the order of their ends.
+    pub windows: Vec<Window>,
+}
+
+/// What the clients of one traffic saw of the end of a container that it went to. Times are nanoseconds of `CLOCK_BOOTTIME`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClientImpact {
+    /// Of which traffic.
+    pub traffic: String,
+    /// The earliest moment of the kill, or of the end where nothing killed it: what the rest is counted from.
+    pub killed_ns: u64,
+    /// The first request that failed since then.
+    pub first_failed_ns: Option<u64>,
+    /// The last one, before answers were good again.
+    pub last_failed_ns: Option<u64>,
+    /// The first connection that was reset or closed in the middle.
+    pub first_reset_ns: Option<u64>,
+    /// The first good answer after which no request failed for a second; `None` where there was none before the next end.
+    pub good_again_ns: Option<u64>,
+    /// Since the end before was got over, or since the beginning.
+    pub before: Tally,
+    /// Until answers were good again.
+    pub during: Tally,
+    /// Until the next end, or until all was over.
+    pub after: Tally,
 }
 
 /// A moment, and who stated it.

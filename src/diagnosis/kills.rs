@@ -144,6 +144,8 @@ fn settle(timeline: &Timeline, pid: u32, mut draft: Draft) -> Option<Kill> {
     if let Some(signal) = signal {
         draft.moments.push((Rank::Signal, signal.at, signal.source));
         draft.evidence.push(signal.sequence);
+    } else if was_dying(timeline, &draft, (from, to)) {
+        return None;
     }
     let (_, moment, source) = *draft.moments.iter().min_by(|a, b| a.0.cmp(&b.0).then(a.1.sort_order(b.1)))?;
     let at = Stamped { moment, source };
@@ -166,6 +168,15 @@ fn settle(timeline: &Timeline, pid: u32, mut draft: Draft) -> Option<Kill> {
         owner,
         evidence: draft.evidence,
     })
+}
+
+/// Whether it was dying before it was marked. A task that allocates while it dies marks itself (`oom_kill.c:out_of_memory`, by
+/// `task_will_free_mem`), each thread of a victim under its own number; whom the killer chooses gets a SIGKILL and a line in the log first
+/// (`oom_kill.c:__oom_kill_process`).
+fn was_dying(timeline: &Timeline, draft: &Draft, near: (u64, u64)) -> bool {
+    let only_marked = draft.moments.iter().all(|(rank, ..)| *rank == Rank::Marked);
+    let lost = timeline.sources.get(&Source::Trace).is_some_and(|log| log.lost_around(near.0, near.1));
+    only_marked && !lost
 }
 
 /// Who `invoked oom-killer`: the header shares its rate limit with the summary (`oom_kill.c:oom_kill_process`), so only a

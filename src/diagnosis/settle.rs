@@ -6,6 +6,7 @@ use super::case::Case;
 use super::classify::{classify, why_stopped};
 use super::hidden::hidden_kills;
 use super::kills::{Kill, Owner, kills};
+use super::limits;
 use super::timeline::Timeline;
 use super::{Attribution, Findings, Stamped, Termination};
 use crate::cause::Cause;
@@ -40,6 +41,7 @@ pub(super) fn settle(timeline: &Timeline) -> Findings {
         };
         at(a).cmp(&at(b)).then(a.container.cmp(&b.container))
     });
+    findings.traffic = timeline.clients.settle(&mut findings.terminations);
     findings.starts = starts(&runs);
     let unowned = kills.iter().filter(|kill| kill.owner == Owner::Unknown).count();
     findings.unowned_kills = u32::try_from(unowned).unwrap_or(u32::MAX);
@@ -98,8 +100,9 @@ fn termination(case: &Case<'_>, attribution: Option<Attribution>, killed_at: Opt
         ended_at: Some(ended),
         attribution,
         asked: asked(case),
-        limit: limit_in_force(case),
+        limit: limits::in_force(case, case.ended_at),
         request: case.start.and_then(|start| start.fact.request),
+        clients: Vec::new(),
     }
 }
 
@@ -113,19 +116,6 @@ fn asked(case: &Case<'_>) -> Option<String> {
         Some(seen.fact.target_pid) == case.main_pid && seen.fact.signal == 15 && seen.fact.result == 0
     })?;
     Some(format!("{} (PID {}) sent it SIGTERM", sent.fact.sender_comm, sent.fact.sender_pid))
-}
-
-/// The limit at the end: what it started with, or what was written over it since.
-fn limit_in_force(case: &Case<'_>) -> Option<u64> {
-    let made = case.cgroup.map(|made| &made.fact);
-    let written = case.timeline.limits.iter().rfind(|change| {
-        made.is_some_and(|made| made.path == change.fact.cgroup)
-            && change.fact.refused.is_none()
-            && change.at.earliest() <= case.ended_at.latest()
-    });
-    let stated =
-        || case.start.and_then(|start| start.fact.limit).or_else(|| made.and_then(|made| made.limit));
-    written.map(|change| change.fact.to).or_else(stated)
 }
 
 /// Each container once, with the number of its runs; the reference names the last of them.

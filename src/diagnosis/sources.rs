@@ -55,7 +55,12 @@ impl SourceLog {
     pub(super) fn watched(&self, from: u64, to: u64) -> bool {
         let began = self.present.is_some_and(|at| at.earliest() <= from);
         let lasted = if self.ended.is_some() || !self.complete { self.last_stated >= to } else { true };
-        began && lasted && !self.gaps.iter().any(|(at, _)| overlaps(*at, from, to))
+        began && lasted && !self.lost_around(from, to)
+    }
+
+    /// Whether it lost records around that time.
+    pub(super) fn lost_around(&self, from: u64, to: u64) -> bool {
+        self.gaps.iter().any(|(at, _)| overlaps(*at, from, to))
     }
 
     /// Why it cannot vouch for the time between two nanoseconds.

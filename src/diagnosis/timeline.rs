@@ -4,6 +4,7 @@ mod merge;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::clients::Clients;
 use super::counters::CounterLog;
 use super::sources::SourceLog;
 use super::{Missing, SourceHealth, Stamped};
@@ -95,6 +96,7 @@ pub(super) struct Timeline {
     pub(super) victims: Log<VictimMarked>,
     pub(super) notified: Log<String>,
     pub(super) counters: BTreeMap<String, CounterLog>,
+    pub(super) clients: Clients,
 }
 
 impl Timeline {
@@ -140,6 +142,9 @@ impl Timeline {
                 log.insert(seen.moment, seen.sequence, counters);
             }
             Fact::OomNotified { cgroup } => self.notified.insert(with(seen, cgroup)),
+            Fact::TrafficStarted(started) => self.clients.started(started),
+            Fact::TrafficWindow(window) => self.clients.window(window),
+            Fact::TrafficEnded(ended) => self.clients.ended(ended),
         }
     }
 
@@ -166,7 +171,8 @@ impl Timeline {
     /// How every source did.
     pub(super) fn health(&self) -> Vec<SourceHealth> {
         let none = SourceLog::default();
-        let spoken_of = |source: &&Source| **source != Source::Exits || self.sources.contains_key(source);
+        let always = |source: &Source| !matches!(source, Source::Exits | Source::Clients);
+        let spoken_of = |source: &&Source| always(source) || self.sources.contains_key(source);
         Source::ALL
             .iter()
             .filter(spoken_of)
@@ -250,6 +256,7 @@ fn would_tell(source: Source) -> &'static str {
         Source::Trace => "who sent the SIGKILL",
         Source::Memcg => "how many OOM kills the cgroup counted, and at which level",
         Source::Exits => "whether it was killed or exited by itself",
+        Source::Clients => "what clients saw",
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod ends;
+mod traffic;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,7 @@ pub fn judge(judged: &Judged<'_>) -> Verdict {
     restarts(judged, &mut notes);
     hidden_kills(judged, &mut notes);
     bounds::compare(judged, &mut notes);
+    traffic::compare(judged, &mut notes);
     sources(judged.findings, &mut notes);
     if judged.timed_out {
         // What was seen until then is worth showing, but the scenario was not played to its end.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Source;
+use super::clients::{TrafficEnded, TrafficStarted, TrafficWindow};
 use super::cluster::{ClusterFacts, Invented, Noted, PodOver, PodSeen, PodStopping};
 
 /// A container, and which of its runs (0 is the first, then one more per restart).
@@ -99,6 +100,13 @@ pub enum Fact {
     PodOver(PodOver),
     /// An event of the API that is only kept.
     Noted(Noted),
+
+    /// A generator of traffic was told when to begin.
+    TrafficStarted(TrafficStarted),
+    /// What a generator's clients saw in a stretch of time.
+    TrafficWindow(TrafficWindow),
+    /// A generator of traffic is over.
+    TrafficEnded(TrafficEnded),
 
     /// The run of the scenario is over: the record's last fact. Without it the harness died before it could say so.
     Finished(Ending),
@@ -419,8 +427,9 @@ pub struct LimitChanged {
     pub from: Option<u64>,
     /// Bytes asked for.
     pub to: u64,
-    /// Who wrote it: the comm that the kernel names when the write itself has to kill.
-    pub writer: String,
+    /// Who wrote it: the comm that the kernel names when the write itself has to kill. None where the limit was only found to be
+    /// another.
+    pub writer: Option<String>,
     /// Why the kernel refused it (cgroup v1: `EBUSY` below use).
     pub refused: Option<String>,
 }

@@ -3,6 +3,7 @@
 mod controller;
 mod event;
 mod pod;
+mod sidecars;
 
 use super::{ContainerRef, Fact, Moment, Source};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};

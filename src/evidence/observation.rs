@@ -25,6 +25,8 @@ pub enum Source {
     Memcg,
     /// The kernel's notices of processes that ended (the proc connector), on a cluster's nodes.
     Exits,
+    /// Generators of traffic: what clients saw.
+    Clients,
 }
 
 /// One fact as it was observed.
@@ -45,8 +47,16 @@ pub struct Observation {
 
 impl Source {
     /// Every source.
-    pub const ALL: [Self; 7] =
-        [Self::Harness, Self::Runtime, Self::Kubelet, Self::Kmsg, Self::Trace, Self::Memcg, Self::Exits];
+    pub const ALL: [Self; 8] = [
+        Self::Harness,
+        Self::Runtime,
+        Self::Kubelet,
+        Self::Kmsg,
+        Self::Trace,
+        Self::Memcg,
+        Self::Exits,
+        Self::Clients,
+    ];
 
     /// The word for it in records and reports.
     pub fn as_str(self) -> &'static str {
@@ -58,6 +68,7 @@ impl Source {
             Self::Trace => "trace",
             Self::Memcg => "memcg",
             Self::Exits => "exits",
+            Self::Clients => "clients",
         }
     }
 }

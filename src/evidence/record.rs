@@ -24,7 +24,7 @@ pub struct Emitter {
 struct Envelope {
     v: u32,
     seq: u64,
-    source: Source,
+    source: Value,
     epoch: String,
     boot: String,
     clock: Clock,
@@ -45,7 +45,7 @@ pub fn encode(observation: &Observation, emitter: &Emitter) -> Result<String, se
     serde_json::to_string(&Envelope {
         v: VERSION,
         seq: observation.sequence,
-        source: observation.source,
+        source: serde_json::to_value(observation.source)?,
         epoch: emitter.epoch.clone(),
         boot: emitter.boot_id.clone(),
         clock: Clock::Boottime,
@@ -116,7 +116,7 @@ pub struct Entry {
     pub emitter: Emitter,
     /// Its place among what that one wrote.
     pub sequence: u64,
-    /// What it states; `None` for a kind of fact that this program does not know.
+    /// What it states; `None` for a kind of fact, or a source, that this program does not know.
     pub observation: Option<Observation>,
 }
 
@@ -133,9 +133,10 @@ pub fn decode_line(line: &[u8], number: usize) -> Result<Entry, RecordError> {
         return Err(RecordError::TooNew { line: number, version });
     }
     let envelope: Envelope = serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
-    let observation = Fact::deserialize(&envelope.fact).ok().map(|fact| Observation {
+    let known = Source::deserialize(&envelope.source).ok().zip(Fact::deserialize(&envelope.fact).ok());
+    let observation = known.map(|(source, fact)| Observation {
         sequence: envelope.seq,
-        source: envelope.source,
+        source,
         moment: envelope.at,
         raw: envelope.raw,
         fact,
@@ -181,6 +182,8 @@ mod tests {
     fn a_fact_of_a_newer_agent_is_counted_and_a_newer_format_is_refused() {
         let newer_fact = line(0).replace("oom-group", "something-new");
         assert_eq!(decode(newer_fact.as_bytes()).unwrap().unknown, 1);
+        let newer_source = line(0).replace("\"kmsg\"", "\"telepathy\"");
+        assert_eq!(decode(newer_source.as_bytes()).unwrap().unknown, 1);
         let newer_format = line(0).replace("\"v\":1", "\"v\":2");
         assert_eq!(decode(newer_format.as_bytes()), Err(RecordError::TooNew { line: 1, version: 2 }));
     }

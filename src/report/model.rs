@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::clients::{ClientsReport, TrafficReport};
 use crate::cause::{Cause, Confidence, Detail};
 use crate::diagnosis::{MemoryAtDeath, Mismatch, Missing, Sender, SourceHealth};
 use crate::evidence::{ContainerRef, End, HostFacts, Source};
@@ -148,6 +149,9 @@ pub struct TrialReport {
     pub terminations: Vec<TerminationReport>,
     /// OOM kills that no container's status shows.
     pub hidden_kills: Vec<HiddenKillReport>,
+    /// What the clients of each traffic saw.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<TrafficReport>,
     /// How much memory each container took.
     pub memory: Vec<MemoryReport>,
     /// How the sources did.
@@ -216,6 +220,9 @@ pub struct TerminationReport {
     pub asked: Option<String>,
     /// Its memory at death.
     pub memory_at_death: MemoryAtDeath,
+    /// What the clients of traffic that went to it saw.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<ClientsReport>,
 }
 
 /// Why.
@@ -280,6 +287,9 @@ pub struct MemoryReport {
     pub refaults: Option<u64>,
     /// The worst PSI `full avg10`, in percent.
     pub pressure_full: Option<f64>,
+    /// The worst PSI `some avg10`, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure_some: Option<f64>,
     /// How many readings this rests on.
     pub samples: u64,
 }

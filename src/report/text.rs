@@ -1,5 +1,6 @@
 //! The report for people.
 
+mod clients;
 mod style;
 
 use std::collections::BTreeMap;
@@ -77,6 +78,9 @@ fn scenario_lines(out: &mut String, scenario: &ScenarioReport, width: usize, sty
         }
         for line in lives(trial).lines() {
             let _ = writeln!(out, "  {line}");
+        }
+        for traffic in &trial.traffic {
+            let _ = writeln!(out, "  {}", clients::traffic_line(traffic));
         }
         if trial.outcome != Outcome::Passed {
             for line in details(trial).lines() {
@@ -160,6 +164,9 @@ fn termination_lines(out: &mut String, termination: &TerminationReport) {
             None => writeln!(out, "    it ended by itself{memory}"),
         },
     };
+    for line in termination.clients.iter().map(clients::impact_lines) {
+        let _ = writeln!(out, "    {}", line.replace('\n', "\n    "));
+    }
 }
 
 fn cause(of: &AttributionReport) -> String {
@@ -231,7 +238,7 @@ fn share(part: u64, of: u64) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-fn mebibytes(bytes: u64) -> String {
+pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 

@@ -83,6 +83,7 @@ pub fn report(scenario: &Scenario, number: u32, kept: &Kept) -> TrialReport {
             attribution: termination.attribution.as_ref().map(attribution),
             asked: termination.asked.clone(),
             memory_at_death: memory.at_death(termination),
+            clients: termination.clients.iter().map(Into::into).collect(),
         })
         .collect();
     let hidden_kills = findings
@@ -103,6 +104,7 @@ pub fn report(scenario: &Scenario, number: u32, kept: &Kept) -> TrialReport {
         reasons,
         terminations,
         hidden_kills,
+        traffic: findings.traffic.iter().map(Into::into).collect(),
         memory: memories(&memory),
         sources: findings.sources,
         oom_group: oom_group(&kept.observations),
@@ -224,6 +226,7 @@ fn memories(memory: &MemorySummaries) -> Vec<MemoryReport> {
             limit_hits: summary.limit_hits,
             refaults: summary.refaults,
             pressure_full: summary.pressure_full,
+            pressure_some: summary.pressure_some,
             samples: summary.samples,
         })
         .collect()

@@ -40,6 +40,13 @@ pub enum Operation {
     Start,
     /// Carry out the scenario's action with this index.
     Apply(usize),
+    /// Have the scenario's traffic with this index begin at this time, which may be yet to come.
+    StartTraffic {
+        /// Which.
+        index: usize,
+        /// The zero of its load.
+        at: u64,
+    },
     /// Send [`Event::Tick`] at this time, if nothing else comes first.
     WakeAt(u64),
     /// Stop what still runs and remove what was made.
@@ -48,6 +55,13 @@ pub enum Operation {
     Finish(Ending),
 }
 
+/// Traffic begins so many milliseconds later than it says, and is observed as much longer: its generators hear of its zero before
+/// that has come, and miss none of it.
+const TRAFFIC_LEAD_MS: u64 = 50;
+/// The same where what happens is told late. There a pod that runs has yet to become known to all: Endpoints are written, then
+/// `kube-proxy` sets its rules, once a second at most (`--iptables-min-sync-period`).
+const LATE_TRAFFIC_LEAD_MS: u64 = 1_500;
+
 /// The state of one scenario's run.
 #[derive(Debug)]
 pub struct Lifecycle {
@@ -55,6 +69,9 @@ pub struct Lifecycle {
     timeout_ms: u64,
     watch: Watch,
     actions: Vec<PendingAction>,
+    /// When each traffic begins, after all pods have started.
+    traffic: Vec<u64>,
+    traffic_lead_ms: u64,
     pods: Pods,
     selection: Selection,
 }
@@ -95,11 +112,13 @@ impl Lifecycle {
     pub fn new(scenario: &Scenario, lag_ms: u64) -> Self {
         let observe = &scenario.observe;
         let late = if observe.until.is_some() { lag_ms } else { 0 };
+        let traffic_lead_ms = if lag_ms == 0 { TRAFFIC_LEAD_MS } else { LATE_TRAFFIC_LEAD_MS };
+        let lead = if scenario.traffic.is_empty() { 0 } else { traffic_lead_ms };
         Self {
             phase: Phase::New,
             timeout_ms: scenario.timeout_ms + 10 * lag_ms,
             watch: Watch {
-                for_ms: observe.for_ms + late,
+                for_ms: observe.for_ms + late + lead,
                 settle_ms: observe.settle_ms,
                 until: observe.until.clone(),
                 terminations: 0,
@@ -114,6 +133,8 @@ impl Lifecycle {
                     progress: Progress::default(),
                 })
                 .collect(),
+            traffic_lead_ms,
+            traffic: scenario.traffic.iter().map(|traffic| traffic.start_ms).collect(),
             pods: Pods::new(&scenario.pods),
             selection: Selection::new(&scenario.pods),
         }
@@ -151,7 +172,14 @@ impl Lifecycle {
                         action.due = Some(now + after);
                     }
                 }
-                self.advance(now)
+                // Generators keep the time themselves, so all are told at once.
+                let start = |(index, after): (usize, &u64)| Operation::StartTraffic {
+                    index,
+                    at: now + self.traffic_lead_ms + after,
+                };
+                let mut operations: Vec<Operation> = self.traffic.iter().enumerate().map(start).collect();
+                operations.extend(self.advance(now));
+                operations
             }
             (_, Event::Begin | Event::AllStarted | Event::Tick | Event::TornDown) => self.advance(now),
         }

@@ -5,16 +5,24 @@ use super::{Act, Container, Pod, Program, Scenario};
 /// Kernel memory and page tables of a container beside what it is told to take, and as much for a pod's pause process.
 const OVERHEAD: u64 = 2 << 20;
 
+/// What one generator of traffic takes at most.
+const GENERATOR: u64 = 32 << 20;
+
 impl Scenario {
     /// The most memory that it can take at once: what must be free before it may run.
     pub fn bound(&self) -> u64 {
         if let Some(memory) = self.node.memory {
-            return memory;
+            return memory.saturating_add(self.generators_bound());
         }
-        self.pods.iter().fold(0, |sum, pod| {
+        self.pods.iter().fold(self.generators_bound(), |sum, pod| {
             let one = self.pod_bound(pod);
             sum.saturating_add(one.saturating_mul(u64::from(pod.replicas)))
         })
+    }
+
+    /// Generators run beside the pods, not in them.
+    fn generators_bound(&self) -> u64 {
+        self.traffic.iter().map(|traffic| u64::from(traffic.generators) * GENERATOR).sum()
     }
 
     fn pod_bound(&self, pod: &Pod) -> u64 {

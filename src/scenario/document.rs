@@ -3,12 +3,15 @@
 //! Where exactly one of several things is to be said, all are optional here: the schema and the validation count them, and
 //! so can say more than "no variant matched".
 
+mod traffic;
+
 use exit137_workload::{Bytes, Span};
 use k8s_openapi::api::core::v1::PodSpec;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::cause::{Cause, Confidence, Detail};
+pub(super) use traffic::{Executor, ExpectedTraffic, Http, Over, Request, Thresholds, Traffic};
 
 /// One scenario: what to do and what must happen.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -38,6 +41,9 @@ pub(super) struct Document {
     /// The pods, started at the beginning unless a `create` action names them.
     #[schemars(length(min = 1))]
     pub(super) pods: Vec<Pod>,
+    /// Requests that are sent to them while they run.
+    #[serde(default)]
+    pub(super) traffic: Vec<Traffic>,
     /// What is done to them while they run.
     #[serde(default)]
     pub(super) actions: Vec<Action>,
@@ -417,6 +423,9 @@ pub(super) struct Expect {
     /// Bounds on memory.
     #[serde(default)]
     pub(super) bounds: Vec<Bound>,
+    /// What the clients of traffic must have seen.
+    #[serde(default)]
+    pub(super) traffic: Vec<ExpectedTraffic>,
 }
 
 /// A container that must end.

@@ -1,5 +1,6 @@
 //! What must happen.
 
+use super::ExpectedTraffic;
 use crate::cause::{Cause, Confidence, Detail};
 
 /// Everything that a scenario expects. What happens and is not expected is a mismatch.
@@ -15,6 +16,8 @@ pub struct Expect {
     pub hidden_kills: Vec<ExpectedHiddenKills>,
     /// Bounds on memory.
     pub bounds: Vec<Bound>,
+    /// What the clients of traffic must have seen.
+    pub traffic: Vec<ExpectedTraffic>,
 }
 
 /// One or all replicas' container: `pod/container`.

@@ -12,6 +12,7 @@ use super::Object;
 use super::problem::{KeyPath, Place, Step};
 use super::read::{Report, Spot};
 use super::tree::{self, Tree};
+pub(super) use merge::merged_by;
 
 /// A manifest's file, as whoever can read files gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -107,6 +107,8 @@ pub struct Container {
     pub liveness: Option<Probe>,
     /// `startupProbe`.
     pub startup: Option<Probe>,
+    /// `readinessProbe`: whether traffic is sent to it.
+    pub readiness: Option<Probe>,
     /// `lifecycle.preStop`.
     pub pre_stop: Option<Handler>,
     /// `volumeMounts`.

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::document::Document;
 use super::manifest::{Manifests, ReadManifest};
 use super::problem::{KeyPath, Place, Problem, Step};
+use super::setting::{self, Settings};
 use super::validate::{self, Notes};
 use super::{Scenario, structure, tree};
 
@@ -18,13 +19,26 @@ pub fn read(file: &str, text: &str) -> Result<Scenario, Vec<Problem>> {
 
 /// Reads a scenario, and the manifests that it names by `manifest`.
 pub fn read_with(file: &str, text: &str, manifest: ReadManifest<'_>) -> Result<Scenario, Vec<Problem>> {
+    read_set(file, text, &Settings::default(), manifest).map(|(scenario, _)| scenario)
+}
+
+/// The text of a scenario: the file's own, or one in which something was set.
+pub type Text = String;
+
+/// Reads a scenario in which something is set, and what its text then is. Problems have their places in the file as it is.
+pub fn read_set(
+    file: &str,
+    text: &str,
+    settings: &Settings,
+    manifest: ReadManifest<'_>,
+) -> Result<(Scenario, Text), Vec<Problem>> {
     let mut problems = Vec::new();
-    let result = examine(text, manifest, &mut |spot, what, hint| {
+    let result = examine((file, text), settings, manifest, &mut |spot, what, hint| {
         let Spot { file: other, place, path } = spot;
         problems.push(Problem { file: other.unwrap_or_else(|| file.to_owned()), place, path, what, hint });
     });
     match result {
-        Some(scenario) if problems.is_empty() => Ok(scenario),
+        Some(read) if problems.is_empty() => Ok(read),
         _ => Err(tidy(problems)),
     }
 }
@@ -48,7 +62,12 @@ impl Spot {
 /// Takes a problem: where, what, and what to do.
 pub(super) type Report<'a> = &'a mut dyn FnMut(Spot, String, String);
 
-fn examine(text: &str, manifest: ReadManifest<'_>, report: Report<'_>) -> Option<Scenario> {
+fn examine(
+    (file, text): (&str, &str),
+    settings: &Settings,
+    manifest: ReadManifest<'_>,
+    report: Report<'_>,
+) -> Option<(Scenario, Text)> {
     let tree = match tree::parse(text) {
         Ok(tree) => tree,
         Err(malformed) => {
@@ -72,6 +91,11 @@ fn examine(text: &str, manifest: ReadManifest<'_>, report: Report<'_>) -> Option
     if let Some((what, hint)) = no_scenario(&value) {
         report(Spot::at(KeyPath::default().key("kind")), what, hint);
         return None;
+    }
+    let mut text = text.to_owned();
+    if !settings.list.is_empty() {
+        setting::apply(&mut value, settings, &mut *manifest, &mut *report)?;
+        text = setting::text(&value, file, settings);
     }
     let manifests = Manifests::merge(&mut value, manifest, report)?;
     drop_empty_in_specs(&mut value);
@@ -112,7 +136,7 @@ fn examine(text: &str, manifest: ReadManifest<'_>, report: Report<'_>) -> Option
         let spot = manifests.spot(&finding.path, false).unwrap_or_else(|| Spot::at(finding.path));
         report(spot, finding.what, finding.hint);
     }
-    Some(scenario)
+    Some((scenario, text))
 }
 
 /// Kubernetes' own manifest is no scenario: what it is, and how a scenario takes it.

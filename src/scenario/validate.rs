@@ -9,6 +9,8 @@ mod possible;
 mod probes;
 mod selectors;
 mod support;
+mod thresholds;
+mod traffic;
 
 use exit137_workload::Span;
 
@@ -103,9 +105,11 @@ pub(super) fn scenario(document: Document, manifests: &Manifests, notes: &mut No
         notes.problem(&root.keys("observe.for"), "is no time at all", "say how long to watch: 5s");
     }
     let actions = actions::actions(&document.actions, &selectors, observe.for_ms, notes);
+    let traffic = traffic::traffic(&document.traffic, &selectors, observe.for_ms, notes);
     let cluster = requires.contains(&Requirement::Cluster);
     let seen = expect::Seen {
         selectors: &selectors,
+        traffic: &document.traffic,
         observe: &observe,
         node: &node,
         actions: &document.actions,
@@ -134,6 +138,7 @@ pub(super) fn scenario(document: Document, manifests: &Manifests, notes: &mut No
         node,
         objects,
         pods,
+        traffic,
         actions,
         observe,
         expect,

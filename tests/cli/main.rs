@@ -12,5 +12,7 @@ mod cluster;
 mod interrupts;
 mod output;
 mod safety;
+mod sizing;
 mod status;
 mod support;
+mod traffic;

@@ -38,6 +38,7 @@ pub fn all() -> Vec<Canned> {
         all.extend(twins(version));
     }
     all.extend(only_v2());
+    all.push(crate::clients::canned());
     all
 }
 

@@ -2,7 +2,7 @@
 
 use exit137::cause::Cause;
 use exit137::diagnosis::Attribution;
-use exit137::evidence::{ClusterFacts, End, Fact, Source};
+use exit137::evidence::{ClusterFacts, End, Fact, LimitChanged, Moment, Source};
 
 use crate::ablation::without;
 use crate::laws::judge;
@@ -50,6 +50,46 @@ fn who_may_have_lowered_the_limit_leaves_it_open_whether_it_was() {
         assert_eq!(killed_while_runs(context, 2, 26).cause, Cause::ContainerOom);
     }
     assert_eq!(killed_while_runs("java", 2, 33).cause, Cause::ContainerOom);
+}
+
+/// `web/app` is OOM-killed while this program runs, and so long after a lower limit of it was found, half a second after the old one.
+fn killed_after_a_lower_limit(context: &str, ms_after: i64) -> Attribution {
+    let mut stream = on_cluster(2, 34);
+    let run = stream.start("web", "app", Plan::default());
+    let oom = |stream: &mut Stream| {
+        stream.context = Some(context.to_owned());
+        stream.oom(&run, run.pid, At::Container, Log::Whole, &[]);
+    };
+    stream.wait(1_000);
+    if ms_after < 0 {
+        oom(&mut stream);
+    }
+    stream.wait(ms_after.unsigned_abs());
+    let moment = Moment::between(stream.now() - 500_000_000, stream.now());
+    let changed =
+        LimitChanged { cgroup: run.path(), from: Some(64 << 20), to: 32 << 20, writer: None, refused: None };
+    stream.at(Source::Harness, moment, Fact::LimitChanged(changed));
+    stream.wait(ms_after.unsigned_abs());
+    if ms_after >= 0 {
+        oom(&mut stream);
+    }
+    stream.end(&run, End::Signaled(9));
+    judge(&stream.finish(&[])).terminations[0].attribution.clone().unwrap()
+}
+
+#[test]
+fn a_limit_that_was_found_lower_tells_what_who_sets_limits_was_about() {
+    for ms_after in [-200, 5, 700] {
+        assert_eq!(killed_after_a_lower_limit("runc", ms_after).cause, Cause::ResizeOom, "{ms_after}");
+    }
+    // It may have been killed before, and it may have been killed by the write.
+    for ms_after in [-200, 5] {
+        assert_eq!(killed_after_a_lower_limit("java", ms_after).cause, Cause::Undetermined, "{ms_after}");
+    }
+    // It grew up to the lower limit.
+    assert_eq!(killed_after_a_lower_limit("java", 700).cause, Cause::ContainerOom);
+    // The limit was still the old one long after the kill.
+    assert_eq!(killed_after_a_lower_limit("java", -800).cause, Cause::ContainerOom);
 }
 
 /// A group kill takes the main process and a child of it, which was chosen and is gone so soon that it counts once; nobody tells PIDs.

@@ -169,6 +169,12 @@ fn rename(fact: &mut Fact) {
         Fact::ProbeFailed(of) => container(&mut of.container),
         Fact::Stopping(of) => container(&mut of.container),
         Fact::RuntimeSignal { container: of, .. } => container(of),
+        Fact::TrafficStarted(started) => {
+            other(&mut started.of.traffic);
+            started.pods.iter_mut().for_each(other);
+        }
+        Fact::TrafficWindow(window) => other(&mut window.of.traffic),
+        Fact::TrafficEnded(ended) => other(&mut ended.of.traffic),
         _ => {}
     }
 }

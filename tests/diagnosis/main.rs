@@ -14,6 +14,7 @@ mod asked;
 mod busy;
 mod canary;
 mod canned;
+mod clients;
 mod clusters;
 mod laws;
 mod merged;

@@ -127,6 +127,24 @@ fn a_kill_is_not_called_hidden_where_the_runtime_fell_silent_before_it_could_tel
 }
 
 #[test]
+fn threads_of_a_victim_that_mark_themselves_while_they_die_are_no_children() {
+    let mut stream = Stream::on(1);
+    let run = stream.start("web", "app", Plan::default());
+    // The tracepoint of fork tells of threads too.
+    let threads: Vec<u32> = (0..3).map(|_| stream.child(&run)).collect();
+    stream.oom(&run, run.pid, At::Container, Log::Whole, &[]);
+    for pid in threads {
+        stream.wait(1);
+        stream.see(Source::Trace, Fact::Victim(VictimMarked { pid, comm: Some("victim".to_owned()) }));
+    }
+    stream.end(&run, End::Signaled(9));
+    let findings = judge(&stream.finish(&[]));
+    assert_eq!(findings.hidden_kills, []);
+    let found = findings.terminations[0].attribution.as_ref().unwrap();
+    assert_eq!((found.cause, found.confidence), (Cause::ContainerOom, Confidence::Certain));
+}
+
+#[test]
 fn a_process_that_was_dying_already_may_be_marked_as_a_victim() {
     let findings = judge(&played(2, |s, run| {
         s.kill((77, "bash"), run.pid);

@@ -369,7 +369,7 @@ impl Stream {
     pub fn limit(&mut self, cgroup: String, from: u64, to: u64, refused: Option<&str>) {
         let refused = refused.map(str::to_owned);
         let changed =
-            LimitChanged { cgroup, from: Some(from), to, writer: "exit137-action".to_owned(), refused };
+            LimitChanged { cgroup, from: Some(from), to, writer: Some("exit137-action".to_owned()), refused };
         self.see(Source::Harness, Fact::LimitChanged(changed));
     }
 

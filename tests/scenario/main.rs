@@ -6,7 +6,9 @@ mod objects;
 mod possible;
 mod problems;
 mod schema;
+mod settings;
 mod slips;
+mod traffic;
 
 use exit137::scenario::{self, Scenario};
 

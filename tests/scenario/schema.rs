@@ -24,6 +24,14 @@ fn the_committed_schema_of_reports_is_the_one_that_the_program_writes_by() {
 }
 
 #[test]
+fn the_committed_schemas_of_sizings_and_sweeps_are_those_that_the_program_writes_by() {
+    let hint =
+        "regenerate it: exit137 schema size > schema/size.json; exit137 schema sweep > schema/sweep.json";
+    assert!(committed("size.json") == exit137::sizing::report::schema(), "{hint}");
+    assert!(committed("sweep.json") == exit137::sizing::sweep::schema(), "{hint}");
+}
+
+#[test]
 fn every_shipped_scenario_loads_and_names_its_schema_and_its_file() {
     let shipped = loader::load(&[]).unwrap_or_else(|problems| panic!("{problems:#?}"));
     assert!(!shipped.is_empty());

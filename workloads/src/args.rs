@@ -149,6 +149,7 @@ mod tests {
     fn parsed(line: &str) -> Result<Workload, String> {
         match parse(line.split(' ').map(str::to_owned))? {
             Parsed::Run { workload, .. } => Ok(*workload),
+            Parsed::Traffic { .. } => Err("traffic".into()),
             Parsed::Help => Err("help".into()),
         }
     }

@@ -33,7 +33,7 @@ pub fn fill_tmpfs(tmpfs: &Tmpfs) -> Result<u8, String> {
         }
         Err(error) => return Err(format!("cannot write {}: {error}", path.display())),
     }
-    clock::sleep_for_ever()
+    Ok(tmpfs.then_exit.unwrap_or_else(clock::sleep_for_ever))
 }
 
 /// The first `exit137-tmpfs-N` that no live process has, emptied. A restarted container thus takes the place of the one

@@ -105,7 +105,7 @@ impl Main<'_> {
                 Event::Died => return Err("a thread that sends has panicked".into()),
                 Event::Cut(at) => with(&mut sending, |sending| sending.windows.cut(at))?,
                 Event::Counted { worker, window, now, tally } => {
-                    with(&mut sending, |sending| sending.windows.counted(worker, window, &tally, Some(now)))?
+                    with(&mut sending, |sending| sending.windows.counted(worker, window, &tally, Some(now)))?;
                 }
                 Event::Finished { worker, window, tally, lateness } => {
                     with(&mut sending, |sending| {

@@ -17,5 +17,7 @@ pub mod traffic;
 pub mod units;
 
 pub use schedule::{Schedule, Segment};
-pub use settings::{Children, Hog, Kind, Leak, OnTerm, PageCache, Serve, Then, Tmpfs, Workload};
+pub use settings::{
+    CacheEvict, CacheKey, Children, Hog, Kind, Leak, OnTerm, PageCache, Serve, Then, Tmpfs, Workload,
+};
 pub use units::{Bytes, Rate, Span};

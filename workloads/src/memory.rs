@@ -1,15 +1,22 @@
 //! Memory that counts: anonymous pages, each touched, none like another.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use memmap2::{Advice, MmapMut};
 use rustix::param::page_size;
 
 /// How much is mapped at a time. A page of it counts only once it has been touched.
 const MAPPED: usize = 1 << 20;
 
+/// What every page is a copy of, but for its number: a request that takes one page costs no other.
+static PATTERN: OnceLock<Vec<u8>> = OnceLock::new();
+/// The next page's number.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
 /// Memory held by this process.
 pub struct Memory {
-    pattern: Vec<u8>,
-    stamp: u64,
+    pattern: &'static [u8],
     chunks: Vec<MmapMut>,
     /// Of the chunks in a row, so many bytes have been touched.
     held: usize,
@@ -18,7 +25,13 @@ pub struct Memory {
 impl Memory {
     /// Holds nothing yet.
     pub fn new() -> Result<Self, String> {
-        Ok(Self { pattern: random_page()?, stamp: 0, chunks: Vec::new(), held: 0 })
+        let pattern = if let Some(pattern) = PATTERN.get() {
+            pattern
+        } else {
+            let random = random_page()?;
+            PATTERN.get_or_init(|| random)
+        };
+        Ok(Self { pattern, chunks: Vec::new(), held: 0 })
     }
 
     /// How much is held, in bytes.
@@ -55,9 +68,8 @@ impl Memory {
         let untouched =
             self.chunks.last_mut().and_then(|chunk| chunk.get_mut(start..end)).unwrap_or_default();
         for page in untouched.chunks_exact_mut(self.pattern.len()) {
-            page.copy_from_slice(&self.pattern);
-            stamp(page, self.stamp);
-            self.stamp += 1;
+            page.copy_from_slice(self.pattern);
+            stamp(page, NUMBER.fetch_add(1, Ordering::Relaxed));
         }
         self.held += end - start;
         Ok(())

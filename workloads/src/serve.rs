@@ -1,55 +1,62 @@
-//! `serve`: a small HTTP/1.1 server that takes memory per request.
+//! `serve`: a small HTTP/1.1 server that takes memory per request. A thread for each connection.
 
 use std::io::{BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use exit137_workload::Serve;
 
 use crate::clock;
-use crate::memory::{Memory, page_ceil, page_floor};
-use crate::report::{self, Level, STEP};
+use crate::memory::Memory;
+use crate::report::{self, STEP};
 
+mod books;
+mod cache;
 mod http;
+mod queue;
 
-/// Connections served at the same time; more are closed at once.
-const CONNECTIONS: u64 = 256;
+use books::{Books, Refused};
+use queue::Queue;
+
+/// Connections that the kernel has made and nobody has accepted yet (it takes `net.core.somaxconn` where that is less): a
+/// whole crowd that comes back at once waits there, and not for its first packet to be sent again a second later.
+const BACKLOG: i32 = 4096;
+/// A request's head is read through this; a longer one takes several rounds.
+const BUFFER: usize = 1024;
+
+const OK: &str = "200 OK";
+const FAILED: &str = "500 Internal Server Error";
+const UNAVAILABLE: &str = "503 Service Unavailable";
+
+/// A status and a body.
+type Answer = (&'static str, &'static str);
 
 struct Server {
     settings: Serve,
     began: u64,
-    connections: AtomicU64,
+    connections: AtomicU32,
     books: Mutex<Books>,
-}
-
-/// What all requests together take, in bytes.
-struct Books {
-    /// Promised to requests in flight, to the page.
-    promised: u64,
-    /// Of that, so much is there already.
-    held: u64,
-    /// Leaked by the requests so far, to the byte: many that leak less than a page share one.
-    leaked: u64,
-    leak: Memory,
-    said: Level,
+    queue: Queue,
 }
 
 pub fn run(serve: &Serve) -> Result<u8, String> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, serve.port))
         .map_err(|error| format!("cannot listen on port {}: {error}", serve.port))?;
+    rustix::net::listen(&listener, BACKLOG)
+        .map_err(|error| format!("cannot listen on port {}: {error}", serve.port))?;
     report::event("listening", &serve.port.to_string());
-    let books = Books { promised: 0, held: 0, leaked: 0, leak: Memory::new()?, said: Level::default() };
     let server = Arc::new(Server {
         settings: serve.clone(),
         began: clock::now_ns(),
-        connections: AtomicU64::new(0),
-        books: Mutex::new(books),
+        connections: AtomicU32::new(0),
+        books: Mutex::new(Books::new(serve)?),
+        queue: Queue::new(serve.workers, serve.queue_max),
     });
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
-        if server.connections.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS {
+        if server.connections.fetch_add(1, Ordering::Relaxed) >= serve.connections() {
             server.connections.fetch_sub(1, Ordering::Relaxed);
             continue;
         }
@@ -72,7 +79,7 @@ impl Server {
     fn connection(&self, mut stream: &TcpStream) -> std::io::Result<()> {
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.set_nodelay(true)?;
-        let mut reader = BufReader::new(stream);
+        let mut reader = BufReader::with_capacity(BUFFER, stream);
         while let Some(request) = http::read(&mut reader)? {
             let (status, body) =
                 request.path.as_deref().map_or(("400 Bad Request", "not HTTP\n"), |path| self.answer(path));
@@ -84,32 +91,52 @@ impl Server {
         Ok(())
     }
 
-    fn answer(&self, path: &str) -> (&'static str, &'static str) {
-        if path == "/healthz" {
-            let age = (clock::now_ns() - self.began) / 1_000_000;
-            let unhealthy = self.settings.unhealthy_after.is_some_and(|after| age >= after.ms);
-            return if unhealthy { ("500 Internal Server Error", "unhealthy\n") } else { ("200 OK", "ok\n") };
+    fn answer(&self, path: &str) -> Answer {
+        match path {
+            "/healthz" => self.health(),
+            "/readyz" if self.age_ms() < self.settings.ready_after.ms => (UNAVAILABLE, "not ready yet\n"),
+            "/readyz" => (OK, "ready\n"),
+            _ => self.request(path),
         }
-        let hold = page_ceil(self.settings.hold_per_request.0);
-        if !self.books().admit(hold, self.settings.leak_per_request.0, self.settings.cap.0) {
-            return ("503 Service Unavailable", "the cap is reached\n");
+    }
+
+    fn health(&self) -> Answer {
+        if self.settings.healthz_queued {
+            let Some(mut place) = self.queue.join() else { return (UNAVAILABLE, "the queue is full\n") };
+            place.wait();
         }
-        let worked = self.work(hold);
-        self.books().promised -= hold;
+        if self.settings.collect_for.ms > 0 {
+            // During a collection nothing is answered.
+            drop(self.books());
+        }
+        let unhealthy = self.settings.unhealthy_after.is_some_and(|after| self.age_ms() >= after.ms);
+        if unhealthy { (FAILED, "unhealthy\n") } else { (OK, "ok\n") }
+    }
+
+    fn request(&self, path: &str) -> Answer {
+        let Some(mut place) = self.queue.join() else { return (UNAVAILABLE, "the queue is full\n") };
+        match self.books().admit(path) {
+            Ok(()) => {}
+            Err(Refused::Cap) => return (UNAVAILABLE, "the cap is reached\n"),
+            Err(Refused::Heap) => return (FAILED, "the heap is full\n"),
+        }
+        let worked = self.work(|| place.wait());
+        self.books().over();
         match worked {
-            Ok(()) => ("200 OK", "done\n"),
+            Ok(()) => (OK, "done\n"),
             Err(problem) => {
                 report::problem(&problem);
-                ("500 Internal Server Error", "no memory\n")
+                (FAILED, "no memory\n")
             }
         }
     }
 
-    /// Leaks, takes, waits and gives back, as one request does.
-    fn work(&self, hold: u64) -> Result<(), String> {
-        self.books().leak()?;
+    /// Takes, waits for a worker, works, and gives back, as one request does.
+    fn work(&self, wait: impl FnOnce()) -> Result<(), String> {
         let mut in_flight = Memory::new()?;
-        let taken = self.take(&mut in_flight, hold);
+        let taken = self.hold(&mut in_flight);
+        wait();
+        let taken = taken.and_then(|()| self.books().take());
         if taken.is_ok() {
             clock::sleep_ms(self.settings.hold_for.ms);
         }
@@ -119,7 +146,8 @@ impl Server {
         taken
     }
 
-    fn take(&self, in_flight: &mut Memory, hold: u64) -> Result<(), String> {
+    fn hold(&self, in_flight: &mut Memory) -> Result<(), String> {
+        let hold = self.books().hold();
         while in_flight.held() < hold {
             let before = in_flight.held();
             let taken = in_flight.resize(hold.min(before + STEP));
@@ -129,33 +157,11 @@ impl Server {
         Ok(())
     }
 
+    fn age_ms(&self) -> u64 {
+        (clock::now_ns() - self.began) / 1_000_000
+    }
+
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Books {
-    /// Whether a request may take so much more, and if so, promises it.
-    fn admit(&mut self, hold: u64, leak: u64, cap: u64) -> bool {
-        let leaked = self.leaked.saturating_add(leak);
-        let admitted =
-            self.promised.saturating_add(hold).saturating_add(page_ceil(leaked)) <= page_floor(cap);
-        if admitted {
-            (self.promised, self.leaked) = (self.promised + hold, leaked);
-        }
-        admitted
-    }
-
-    /// Takes what has been leaked so far.
-    fn leak(&mut self) -> Result<(), String> {
-        self.leak.resize(self.leaked)?;
-        self.changed(0, 0);
-        Ok(())
-    }
-
-    /// A request holds `after` instead of `before`.
-    fn changed(&mut self, before: u64, after: u64) {
-        self.held = self.held - before + after;
-        self.said.now(self.held + self.leak.held());
     }
 }

@@ -8,6 +8,9 @@ use crate::schedule::Schedule;
 use crate::units::{Bytes, Rate, Span};
 
 mod problems;
+mod serve;
+
+pub use serve::{CacheEvict, CacheKey, Serve};
 
 /// A built-in behaviour: exactly one of its kinds, and the settings that all kinds share.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,7 +162,7 @@ pub enum Then {
 /// Fills a tmpfs with a file that stays when the process ends; the next one to run takes its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tmpfs {
     /// Its directory; on any other file system it refuses to run.
     pub path: String,
@@ -168,6 +171,9 @@ pub struct Tmpfs {
     /// How fast.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// Once there, exits with this code and leaves the file behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then_exit: Option<u8>,
 }
 
 /// Writes and reads files, which fills the page cache.
@@ -204,29 +210,6 @@ pub struct Exit {
     /// So long after its start.
     #[serde(default)]
     pub after: Span,
-}
-
-/// Serves HTTP: `GET /healthz`, and anything else takes memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Serve {
-    /// The TCP port, on every address of the pod.
-    pub port: u16,
-    /// Held while a request is in flight.
-    #[serde(default)]
-    pub hold_per_request: Bytes,
-    /// For so long.
-    #[serde(default)]
-    pub hold_for: Span,
-    /// Kept for ever after each request.
-    #[serde(default)]
-    pub leak_per_request: Bytes,
-    /// Never more than this altogether; a request that would is answered with 503.
-    pub cap: Bytes,
-    /// `/healthz` answers 500 so long after the start; without it, never.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unhealthy_after: Option<Span>,
 }
 
 /// Burns CPU.
@@ -311,7 +294,7 @@ impl Workload {
             Kind::Tmpfs(tmpfs) => (tmpfs.size.0, 1),
             Kind::PageCache(cache) => (cache.size.0, 1),
             Kind::IgnoreTerm(ignore) => (ignore.size.map_or(0, |size| size.0), 1),
-            Kind::Serve(serve) => (serve.cap.0, 8),
+            Kind::Serve(serve) => (serve.bound(), 1),
             Kind::Exit(_) | Kind::Cpu(_) | Kind::Idle => (0, 1),
         };
         own.saturating_add(OVERHEAD * processes)

@@ -193,7 +193,7 @@ fn write(cgroup: &Cgroup, bytes: u64, recorder: &Recorder) -> io::Result<()> {
         cgroup: cgroup.path.clone(),
         from,
         to: bytes,
-        writer: "exit137".into(),
+        writer: Some("exit137".into()),
         refused: written.as_ref().err().map(ToString::to_string),
     };
     let at = Moment::between(before, clock::boot_ns());

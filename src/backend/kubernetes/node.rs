@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::limits::Limits;
 use super::stirs::Stirs;
 use crate::backend::local::cgroup::{Cgroup, Version};
 use crate::backend::local::in_initial_pid_namespace;
@@ -78,6 +79,8 @@ struct State {
     watched: HashMap<PathBuf, String>,
     /// By the runtime's ID.
     places: HashMap<String, Place>,
+    /// Of containers that run, and of their pods.
+    limits: Limits,
 }
 
 impl Finder {
@@ -200,8 +203,16 @@ impl Shared {
                 self.look_at_pod(stirs, node, kubepods, uid);
             }
         }
+        self.look_at_limits();
         self.let_go();
         self.let_pods_go();
+    }
+
+    fn look_at_limits(&self) {
+        let changes = self.lock().limits.changes(clock::boot_ns);
+        for (at, changed) in changes {
+            self.recorder.record(Source::Harness, at, None, Fact::LimitChanged(changed));
+        }
     }
 
     /// The levels above the pods: a QoS class and all pods of the node.
@@ -295,7 +306,11 @@ impl Shared {
                 grace_seconds: 0,
             };
             self.recorder.record(Source::Harness, seen, None, Fact::Started(started));
-            if let Some(place) = self.lock().places.get_mut(&id) {
+            let mut state = self.lock();
+            let now = clock::boot_ns();
+            state.limits.know(place.cgroup.clone(), now);
+            state.limits.know(parent(&place.cgroup), now);
+            if let Some(place) = state.places.get_mut(&id) {
                 place.main_pid = Some(pid);
             }
         }
@@ -333,6 +348,13 @@ impl Shared {
             state.places.retain(|_, place| !lies_in_pod(&place.cgroup.path, &uid));
         }
     }
+}
+
+/// The pod's cgroup, of a container's.
+fn parent(cgroup: &Cgroup) -> Cgroup {
+    let directory = cgroup.directory.parent().unwrap_or(&cgroup.directory).to_owned();
+    let path = cgroup.path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+    Cgroup { version: cgroup.version, directory, path }
 }
 
 /// The cgroups that hold all pods of a node, by either driver.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod as KubernetesPod};
 use kube::api::{Api, ApiResource, ListParams, Patch, PatchParams};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OnceCell, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -23,7 +23,7 @@ use super::manifest::{self, Place, Workload};
 use super::node::Finder;
 use super::told::{Begun, Told};
 use super::watch::{self, Contact};
-use super::{KubernetesBackend, api_error, changes, keep, objects, scheduling};
+use super::{KubernetesBackend, api_error, changes, keep, objects, scheduling, traffic};
 use crate::backend::local::oom_score_adj;
 use crate::backend::{Backend as _, BackendError, Running};
 use crate::clock;
@@ -74,6 +74,8 @@ pub struct RunningOnCluster {
     contact: Arc<Contact>,
     logs: Arc<Logs>,
     artifacts: Arc<Artifacts>,
+    clients: OnceCell<traffic::Clients>,
+    boot_id: String,
     folder: PathBuf,
     /// Where the namespace may stay: until the trial is judged.
     undecided: Option<Arc<keep::Undecided>>,
@@ -159,6 +161,8 @@ impl RunningOnCluster {
             contact: Arc::default(),
             logs,
             artifacts,
+            clients: OnceCell::new(),
+            boot_id,
             folder: folder.to_path_buf(),
             undecided: (backend.keep != keep::Keep::Nothing).then(|| Arc::clone(&backend.undecided)),
             largest_node: backend.cluster.nodes.iter().filter_map(|node| node.allocatable).max(),
@@ -424,6 +428,10 @@ impl Running for RunningOnCluster {
         self.changes.make(scenario, &self.recorder).await?;
         self.begin_watches();
         self.apply_objects().await?;
+        // Before the pods: a generator takes seconds to begin, and the scenario's time is theirs.
+        let clients =
+            traffic::Clients::start(scenario, &self.client, &self.place, &self.recorder, &self.boot_id);
+        let _ = self.clients.set(clients.await?);
         let first: Vec<&Pod> = scenario.pods.iter().filter(|pod| !scenario.starts_later(pod)).collect();
         for pod in &first {
             self.apply_pod(pod).await?;
@@ -439,7 +447,16 @@ impl Running for RunningOnCluster {
         self.recorder.now(Source::Harness, Fact::Action(ActionDone { index, what, error: outcome.err() }));
     }
 
+    fn start_traffic(&self, index: usize, zero_ns: u64) {
+        if let Some(clients) = self.clients.get() {
+            clients.begin(index, zero_ns);
+        }
+    }
+
     async fn tear_down(&self) -> Vec<String> {
+        if let Some(clients) = self.clients.get() {
+            clients.stop().await;
+        }
         self.told.tear_down();
         let decided = clock::unix_ns();
         let mut left = self.changes.undo(&self.recorder).await;

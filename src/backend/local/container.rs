@@ -1,11 +1,12 @@
 //! One run of a container: from its cgroup to its end, probes and stop included.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::cgroup::Cgroup;
 use super::helper::Helper;
@@ -69,7 +70,9 @@ pub async fn run(
                 .await
                 .insert(which.container.clone(), (cgroup.clone(), Some(running.place.clone())));
             started();
-            running.supervise(stop).await
+            let end = running.supervise(stop).await;
+            pod.endpoints.set_ready(&pod.name, &container.name, false);
+            end
         }
         Err(end) => end,
     };
@@ -336,13 +339,28 @@ async fn probes(pod: &PodContext, container: &Container, which: ContainerRef, pl
     if container.role == Role::Sidecar {
         pod.sidecar_ready(&container.name);
     }
-    if let Some(liveness) = &container.liveness {
-        let failed = each(ProbeKind::Liveness, liveness.failure_threshold);
-        if probe::watch(&place, liveness, started, false, failed).await.is_err() {
-            return StopRequest::now(StopReason::LivenessProbe, grace_ms(liveness.grace_seconds));
-        }
+    tokio::select! {
+        never = ready(pod, container, &place, started) => match never {},
+        () = async {
+            match &container.liveness {
+                Some(liveness) => {
+                    let failed = each(ProbeKind::Liveness, liveness.failure_threshold);
+                    let _ = probe::watch(&place, liveness, started, false, failed).await;
+                }
+                None => std::future::pending().await,
+            }
+        } => {}
     }
-    loop {
-        sleep(Duration::from_hours(1)).await;
+    let own = container.liveness.as_ref().and_then(|liveness| liveness.grace_seconds);
+    StopRequest::now(StopReason::LivenessProbe, grace_ms(own))
+}
+
+/// Says whether traffic may go to it, for as long as it is let.
+async fn ready(pod: &PodContext, container: &Container, place: &Place, started: Instant) -> Infallible {
+    let tell = |ready| pod.endpoints.set_ready(&pod.name, &container.name, ready);
+    match &container.readiness {
+        Some(probe) => probe::readiness(place, probe, started, tell).await,
+        None => tell(true),
     }
+    std::future::pending().await
 }

@@ -24,7 +24,9 @@ pub struct Removed {
 
 /// A new run's name. Everything that it makes is called `exit137-` and this.
 pub fn new_run_name() -> String {
-    format!("r{:012x}", crate::clock::unix_ns() / 1000 % (1 << 48))
+    // Two that begin in the same microsecond have different PIDs.
+    let pid = u64::from(std::process::id()) << 24;
+    format!("r{:012x}", ((crate::clock::unix_ns() / 1000) ^ pid) % (1 << 48))
 }
 
 /// Where a run's disk volumes lie.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::back_off::BackOff;
 use super::cgroup::Cgroup;
 use super::container::{self, RunEnd};
+use super::endpoints::Endpoints;
 use super::probe::Place;
 use super::stop::{self, StopRequest};
 use crate::evidence::{Fact, Source, StopReason};
@@ -53,6 +54,8 @@ pub struct PodContext {
     pub stop: watch::Sender<Option<StopRequest>>,
     /// Whether the pod counts as started.
     pub started: watch::Sender<bool>,
+    /// Where traffic finds it.
+    pub endpoints: Arc<Endpoints>,
     /// The sidecars that are up.
     pub ready_sidecars: watch::Sender<HashSet<String>>,
 }

@@ -68,6 +68,24 @@ pub async fn watch(
     }
 }
 
+/// Probes for ever and tells whenever it has become ready or unready: it begins unready.
+pub async fn readiness(place: &Place, probe: &Probe, started: Instant, mut tell: impl FnMut(bool)) {
+    sleep_until(started + Duration::from_secs(probe.initial_delay_seconds.into())).await;
+    let (mut ready, mut in_a_row) = (false, 0);
+    let mut next = Instant::now();
+    loop {
+        let succeeded = attempt(place, &probe.handler, probe.timeout_seconds).await.is_ok();
+        in_a_row = if succeeded == ready { 0 } else { in_a_row + 1 };
+        let threshold = if ready { probe.failure_threshold } else { probe.success_threshold };
+        if in_a_row >= threshold.max(1) {
+            (ready, in_a_row) = (succeeded, 0);
+            tell(ready);
+        }
+        next = (next + Duration::from_secs(probe.period_seconds.into())).max(Instant::now());
+        sleep_until(next).await;
+    }
+}
+
 /// Does once what a probe or a hook says.
 pub async fn attempt(place: &Place, handler: &Handler, timeout_seconds: u32) -> Result<(), String> {
     let limit = Duration::from_secs(timeout_seconds.into());

@@ -93,7 +93,7 @@ pub fn open_procs(path: &std::path::Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?))
 }
 
-/// Whether a program of this name is anywhere in PATH.
+/// Whether a program of this name is anywhere in the PATH of containers, which is not that of whoever started this.
 pub fn in_path(program: &str) -> bool {
     std::env::split_paths(&path()).any(|folder| folder.join(program).is_file())
 }

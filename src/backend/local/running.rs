@@ -3,13 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::LocalBackend;
 use super::cgroup::Cgroup;
+use super::clients::{self, Clients};
+use super::endpoints::Endpoints;
 use super::gc;
 use super::helper::Helper;
 use super::pod::{self, PodContext};
@@ -22,7 +24,7 @@ use crate::evidence::{
 };
 use crate::observe::{Watch, WatchedCgroup};
 use crate::recorder::Recorder;
-use crate::scenario::{Act, ContainerSelector, Pod, Scenario, VolumeKind};
+use crate::scenario::{Act, ContainerSelector, Pod, Role, Scenario, VolumeKind};
 
 /// The sources that are this backend itself.
 const OURS: [Source; 2] = [Source::Runtime, Source::Kubelet];
@@ -45,6 +47,8 @@ pub struct RunningScenario {
     /// Pods that actions create.
     later: Mutex<Vec<Pod>>,
     pods: Mutex<Vec<RunningPod>>,
+    endpoints: Arc<Endpoints>,
+    clients: OnceLock<Clients>,
     lives: Mutex<JoinSet<()>>,
 }
 
@@ -90,6 +94,8 @@ impl RunningScenario {
             node,
             later: Mutex::default(),
             pods: Mutex::default(),
+            endpoints: Arc::default(),
+            clients: OnceLock::new(),
             lives: Mutex::default(),
         };
         running.announce(&running.node_watched, CgroupOwner::Node, scenario.node.memory).map_err(doing)?;
@@ -98,6 +104,14 @@ impl RunningScenario {
     }
 
     async fn start_all(&self, scenario: &Scenario) -> Result<(), BackendError> {
+        let start = clients::Start {
+            program: &self.workload,
+            logs: &self.logs,
+            recorder: &self.recorder,
+            endpoints: &self.endpoints,
+        };
+        let clients = Clients::start(scenario, &start).await?;
+        let _ = self.clients.set(clients);
         let (later, first): (Vec<_>, Vec<_>) =
             scenario.pods.iter().partition(|pod| scenario.starts_later(pod));
         self.later.lock().await.extend(later.into_iter().cloned());
@@ -164,6 +178,8 @@ impl RunningScenario {
             return Err(BackendError(format!("cannot make the namespaces of pod {name}: {said}")));
         }
         let pause_pid = pause.child.id().unwrap_or(0);
+        let beside = spec.containers.iter().filter(|container| container.role != Role::Init);
+        self.endpoints.add(name, pause_pid, beside.map(|container| container.name.clone()));
         let context = PodContext {
             name: name.to_owned(),
             spec: spec.clone(),
@@ -181,6 +197,7 @@ impl RunningScenario {
             resized: watch::Sender::new(HashMap::new()),
             stop: watch::Sender::new(None),
             started: watch::Sender::new(false),
+            endpoints: Arc::clone(&self.endpoints),
             ready_sidecars: watch::Sender::new(HashSet::new()),
         };
         Ok(RunningPod { context: Arc::new(context), pause })
@@ -256,6 +273,7 @@ impl RunningScenario {
                 }
                 sooner
             });
+            self.endpoints.leaves(&pod.name);
             found = true;
         }
         if found { Ok(()) } else { Err(format!("there is no pod {pod}")) }
@@ -309,6 +327,9 @@ impl RunningScenario {
     }
 
     async fn stop_and_remove(&self) -> Vec<String> {
+        if let Some(clients) = self.clients.get() {
+            clients.stop().await;
+        }
         for pod in self.pods.lock().await.iter() {
             pod.context.stop.send_replace(Some(StopRequest::tear_down()));
         }
@@ -348,6 +369,12 @@ impl Running for RunningScenario {
 
     async fn apply(&self, index: usize, act: &Act) {
         self.carry_out(index, act).await;
+    }
+
+    fn start_traffic(&self, index: usize, zero_ns: u64) {
+        if let Some(clients) = self.clients.get() {
+            clients.begin(index, zero_ns);
+        }
     }
 
     async fn tear_down(&self) -> Vec<String> {
@@ -395,7 +422,7 @@ pub(in crate::backend) async fn write_limit(
         cgroup: cgroup.path,
         from,
         to: bytes,
-        writer: "exit137-resize".into(),
+        writer: Some("exit137-resize".into()),
         refused: refused.clone(),
     };
     let at = crate::evidence::Moment::between(before, crate::clock::boot_ns());

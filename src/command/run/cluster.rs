@@ -56,7 +56,7 @@ pub(super) struct MadeCluster {
 
 impl Clusters {
     /// Finds what is needed to reach or make clusters, and removes those that dead runs left.
-    pub(super) async fn find(args: &cli::Run) -> Result<Self, BackendError> {
+    pub(super) async fn find(args: &cli::Running) -> Result<Self, BackendError> {
         if let (cli::Backend::Cluster, Some(context), Some(image)) = (args.on, &args.context, &args.image) {
             let (context, image) = (context.clone(), image.clone());
             return Ok(Self::Named(Box::new(Access {
@@ -105,7 +105,7 @@ impl Clusters {
     /// Gets the cluster of a group ready.
     pub(super) async fn prepare(
         &self,
-        args: &cli::Run,
+        args: &cli::Running,
         number: usize,
         group: &Group<'_>,
     ) -> Result<Ready, BackendError> {

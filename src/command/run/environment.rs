@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::backend::Backend;
 use crate::backend::local::cgroup::Hierarchy;
-use crate::backend::local::{LocalBackend, admission, gc};
+use crate::backend::local::{LocalBackend, admission, gc, in_path};
 use crate::loader::Loaded;
 use crate::scenario::{NEEDS_CLUSTER, Requirement, Scenario};
 
@@ -20,7 +20,7 @@ pub(super) struct Environment {
 
 impl Environment {
     /// Removes what dead runs left behind, then makes what this one needs.
-    pub(super) async fn prepare(scenarios: &[&Loaded], jobs: usize) -> Result<Self, String> {
+    pub(super) async fn prepare(scenarios: &[&Loaded], repeat: u32, jobs: usize) -> Result<Self, String> {
         for what in tokio::task::spawn_blocking(gc::collect).await.map_err(|error| error.to_string())?.gone {
             tracing::warn!("removed what a killed run left behind: {what}");
         }
@@ -29,7 +29,7 @@ impl Environment {
         let base = hierarchy.base().map_err(|error| error.to_string())?;
         let run = gc::new_run_name();
         let free = admission::look(&base, &run).free();
-        let (jobs, bound) = fitting(scenarios, jobs, free);
+        let (jobs, bound) = fitting(scenarios, repeat, jobs, free);
         let backend = LocalBackend::prepare(&run, bound).await.map_err(|error| error.to_string())?;
         Ok(Self { backend: Arc::new(backend), jobs })
     }
@@ -62,20 +62,26 @@ fn raise_file_limit() {
     }
 }
 
-/// How many at a time fit into what is free, and what the largest of them take together at most.
-fn fitting(scenarios: &[&Loaded], jobs: usize, free: u64) -> (usize, u64) {
+/// How many at a time fit into what is free, and what the largest of them take together at most. Trials of one scenario run
+/// beside each other too.
+fn fitting(scenarios: &[&Loaded], repeat: u32, jobs: usize, free: u64) -> (usize, u64) {
     // A scenario that is there to use up the whole machine promises to leave nothing; it runs alone.
     let takes_all = |loaded: &&&Loaded| loaded.scenario.requires.contains(&Requirement::DisposableHost);
     let admitted = scenarios.iter().filter(|loaded| !takes_all(loaded));
-    let mut bounds: Vec<u64> = admitted.map(|loaded| loaded.scenario.bound()).collect();
+    let trials = usize::try_from(repeat).unwrap_or(usize::MAX).min(jobs);
+    let bounds = admitted.flat_map(|loaded| std::iter::repeat_n(loaded.scenario.bound(), trials));
+    let mut bounds: Vec<u64> = bounds.collect();
     bounds.sort_unstable_by(|a, b| b.cmp(a));
-    let take = |jobs: usize| bounds.iter().take(jobs).sum::<u64>();
+    let take = |jobs: usize| bounds.iter().take(jobs).fold(0_u64, |sum, bound| sum.saturating_add(*bound));
     let jobs = (1..=jobs.max(1)).rev().find(|jobs| take(*jobs) <= free).unwrap_or(1);
     (jobs, take(jobs))
 }
 
 /// What a scenario requires and this host lacks.
 pub(super) fn lack(scenario: &Scenario) -> Option<String> {
+    if !scenario.traffic.is_empty() && !rustix::process::geteuid().is_root() {
+        return Some("traffic: needs root: its sockets are made in the pods' network namespaces".to_owned());
+    }
     scenario.requires.iter().find_map(|requirement| match requirement {
         Requirement::Cgroup(version) => {
             let here = Hierarchy::find().map_or(0, |hierarchy| hierarchy.version.number());
@@ -86,11 +92,8 @@ pub(super) fn lack(scenario: &Scenario) -> Option<String> {
             let because = scenario.without_effect.iter().find(|note| note.contains(NEEDS_CLUSTER));
             Some(because.map_or("needs a cluster: only a kubelet does this".to_owned(), String::clone))
         }
-        Requirement::Program(program) => {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-            (!found).then(|| format!("needs the program {program}, which is not in PATH"))
-        }
+        Requirement::Program(program) => (!in_path(program))
+            .then(|| format!("needs the program {program}, which is not in the PATH of containers")),
         Requirement::Root => (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned()),
         Requirement::DisposableHost => {
             std::env::var_os("EXIT137_DISPOSABLE_HOST").is_none_or(|value| value != "1").then(|| {

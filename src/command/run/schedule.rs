@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::Reported;
-use super::interrupt::Interrupt;
 use crate::artifacts::{self, Artifacts};
 use crate::backend::Backend;
 use crate::clock;
@@ -17,43 +16,63 @@ use crate::evidence::{CgroupOwner, Fact, Observation, StopReason};
 use crate::loader::Loaded;
 use crate::progress::{Progress, RunEvent};
 use crate::report::model::Outcome;
-use crate::report::trial;
+use crate::report::{TrialReport, trial};
 use crate::runner::{self, Shared, Usage};
 use crate::scenario::Requirement;
 
 /// So many pods at once take a kubelet long to start.
 const MANY_PODS: u32 = 12;
 
-/// Runs every trial of every scenario: those that would disturb others alone, the rest beside each other.
+/// What trials are run with.
+#[derive(Debug)]
+pub(in crate::command) struct Stage<'a, B> {
+    /// The backend, and whether the run is to end.
+    pub(in crate::command) shared: Shared<B>,
+    /// So many at a time.
+    pub(in crate::command) jobs: usize,
+    /// Where they are kept.
+    pub(in crate::command) artifacts: &'a Artifacts,
+    /// Who is told of them.
+    pub(in crate::command) progress: Progress,
+}
+
+/// One trial of a scenario.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::command) struct Trial<'a> {
+    /// The scenario.
+    pub(in crate::command) loaded: &'a Loaded,
+    /// Its folder.
+    pub(in crate::command) folder: &'a Path,
+    /// From 1.
+    pub(in crate::command) number: u32,
+}
+
+impl<B: Backend> Stage<'_, B> {
+    /// Whether the run is to end.
+    pub(in crate::command) fn is_over(&self) -> bool {
+        *self.shared.interrupted.borrow()
+    }
+
+    /// So many trials of this scenario may run beside each other.
+    pub(in crate::command) fn beside(&self, loaded: &Loaded) -> usize {
+        if disturbs(loaded, self.shared.backend.lag_ms() > 0) { 1 } else { self.jobs }
+    }
+}
+
+/// Runs every trial of every scenario.
 pub(super) async fn run_all<B: Backend>(
     scenarios: &[&Loaded],
     repeat: u32,
-    backend: &Arc<B>,
-    jobs: usize,
-    interrupt: &Interrupt,
-    artifacts: &Artifacts,
-    progress: &Progress,
+    stage: &Stage<'_, B>,
 ) -> Result<Vec<Reported>, String> {
-    let shared = Shared { backend: Arc::clone(backend), interrupted: interrupt.asked.clone() };
     let mut folders = Vec::new();
     for loaded in scenarios {
-        let folder = artifacts.scenario(loaded).map_err(|error| error.to_string())?;
+        let folder = stage.artifacts.scenario(loaded).map_err(|error| error.to_string())?;
         folders.push((*loaded, folder));
     }
-    let (alone, together): (Vec<_>, Vec<_>) =
-        folders.iter().partition(|(loaded, _)| disturbs(loaded, backend.lag_ms() > 0));
-    let trials = (1..=repeat)
-        .flat_map(|number| together.iter().map(move |(loaded, folder)| (*loaded, folder, number)));
-    stream::iter(trials)
-        .map(|(loaded, folder, number)| run_trial(loaded, folder, number, &shared, progress))
-        .buffer_unordered(jobs)
-        .try_collect::<()>()
-        .await?;
-    for (loaded, folder) in &alone {
-        for number in 1..=repeat {
-            run_trial(loaded, folder, number, &shared, progress).await?;
-        }
-    }
+    let of = |number: u32| folders.iter().map(move |(loaded, folder)| Trial { loaded, folder, number });
+    let trials: Vec<Trial<'_>> = (1..=repeat).flat_map(of).collect();
+    run_trials(&trials, stage, |_| {}).await?;
     folders
         .iter()
         .map(|(_, folder)| {
@@ -61,6 +80,27 @@ pub(super) async fn run_all<B: Backend>(
             Ok((report::scenario(folder, &mut host)?, host))
         })
         .collect()
+}
+
+/// Runs trials: those that would disturb others alone, the rest beside each other; `done` hears of each that is over. Of those
+/// whose turn never came nothing is answered.
+pub(in crate::command) async fn run_trials<B: Backend>(
+    trials: &[Trial<'_>],
+    stage: &Stage<'_, B>,
+    done: impl Fn(&TrialReport),
+) -> Result<Vec<TrialReport>, String> {
+    let (alone, together): (Vec<Trial<'_>>, Vec<Trial<'_>>) =
+        trials.iter().partition(|trial| stage.beside(trial.loaded) == 1);
+    let beside = stream::iter(together).map(|trial| run_trial(trial, stage)).buffer_unordered(stage.jobs);
+    let ran: Vec<Option<TrialReport>> =
+        beside.inspect_ok(|report| report.iter().for_each(&done)).try_collect().await?;
+    let mut reports: Vec<TrialReport> = ran.into_iter().flatten().collect();
+    for trial in alone {
+        let report = run_trial(trial, stage).await?;
+        report.iter().for_each(&done);
+        reports.extend(report);
+    }
+    Ok(reports)
 }
 
 /// What is reported of scenarios whose turn never came.
@@ -82,14 +122,11 @@ fn disturbs(loaded: &Loaded, on_cluster: bool) -> bool {
 }
 
 async fn run_trial<B: Backend>(
-    loaded: &Loaded,
-    folder: &Path,
-    number: u32,
-    shared: &Shared<B>,
-    progress: &Progress,
-) -> Result<(), String> {
+    Trial { loaded, folder, number }: Trial<'_>,
+    Stage { shared, progress, .. }: &Stage<'_, B>,
+) -> Result<Option<TrialReport>, String> {
     if *shared.interrupted.borrow() {
-        return Ok(());
+        return Ok(None);
     }
     let scenario = &loaded.scenario;
     let name = if number == 1 { scenario.name.clone() } else { format!("{} #{number}", scenario.name) };
@@ -106,11 +143,13 @@ async fn run_trial<B: Backend>(
         progress.say(&format!("{name}: left behind: {problem}"));
     }
     let kept = artifacts::read_trial(&trial_folder)?;
-    let came_to = trial::report(scenario, number, &kept).outcome;
-    let came_to = if outcome.left_behind.is_empty() { came_to } else { Outcome::Errored };
-    shared.backend.judged(&trial_folder, came_to == Outcome::Passed, began_unix_ns).await;
-    progress.event(&name, RunEvent::Ended(came_to, Duration::from_nanos(clock::boot_ns() - began)));
-    Ok(())
+    let mut report = trial::report(scenario, number, &kept);
+    if !outcome.left_behind.is_empty() {
+        report.outcome = Outcome::Errored;
+    }
+    shared.backend.judged(&trial_folder, report.outcome == Outcome::Passed, began_unix_ns).await;
+    progress.event(&name, RunEvent::Ended(report.outcome, Duration::from_nanos(clock::boot_ns() - began)));
+    Ok(Some(report))
 }
 
 /// What of the observations makes a person's progress.

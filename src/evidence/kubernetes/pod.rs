@@ -98,6 +98,9 @@ impl PodReader {
             self.container(status, received, &mut statements);
         }
         self.decisions(object, received, &mut statements);
+        if !self.deleted {
+            self.sidecars(object, received, &mut statements);
+        }
         let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
         match phase {
             Some("Succeeded") => self.over(PodSign::Succeeded, received.at, &mut statements),

@@ -14,7 +14,7 @@ pub enum Style {
 }
 
 impl Style {
-    pub(super) fn outcome(self, outcome: Outcome, text: &str) -> String {
+    pub(crate) fn outcome(self, outcome: Outcome, text: &str) -> String {
         match (self, outcome) {
             (Self::Plain, _) => text.to_owned(),
             (Self::Colored, Outcome::Passed) => text.green().bold().to_string(),
@@ -24,7 +24,7 @@ impl Style {
         }
     }
 
-    pub(super) fn dim(self, text: &str) -> String {
+    pub(crate) fn dim(self, text: &str) -> String {
         match self {
             Self::Plain => text.to_owned(),
             Self::Colored => text.dimmed().to_string(),

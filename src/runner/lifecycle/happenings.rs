@@ -115,6 +115,9 @@ impl Happenings {
             | Fact::PodStopping(_)
             | Fact::PodOver(_)
             | Fact::Noted(_)
+            | Fact::TrafficStarted(_)
+            | Fact::TrafficWindow(_)
+            | Fact::TrafficEnded(_)
             | Fact::Finished(_)
             | Fact::OomNotified { .. } => Vec::new(),
         }

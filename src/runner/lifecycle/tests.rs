@@ -1,8 +1,9 @@
 use super::*;
 use crate::evidence::{ContainerRef, End};
 use crate::scenario::{
-    Act, Action, ContainerSelector, Expect, Node, Observe, Pod, PodKind, RestartPolicy, Scenario,
+    Act, Action, ContainerSelector, Expect, Node, Observe, Pod, PodKind, RestartPolicy, Scenario, Traffic,
 };
+use exit137_workload::traffic::{HttpVersion, Load, LoadStage};
 
 fn scenario(observe: Observe, actions: Vec<Action>) -> Scenario {
     Scenario {
@@ -13,6 +14,7 @@ fn scenario(observe: Observe, actions: Vec<Action>) -> Scenario {
         node: Node::default(),
         objects: Vec::new(),
         pods: Vec::new(),
+        traffic: Vec::new(),
         actions,
         observe,
         expect: Expect::default(),
@@ -87,6 +89,36 @@ fn a_timed_action_is_applied_once_when_its_time_has_come() {
     assert_eq!(lifecycle.next(200, Event::Tick), [Operation::WakeAt(400)]);
     assert_eq!(lifecycle.next(401, Event::Tick), [Operation::Apply(0), Operation::WakeAt(1_100)]);
     assert_eq!(lifecycle.next(402, Event::Tick), [Operation::WakeAt(1_100)]);
+}
+
+#[test]
+fn traffic_is_told_its_own_zero_at_once_when_all_pods_have_started() {
+    let traffic = |name: &str, start_ms| Traffic {
+        name: name.into(),
+        to: selector(),
+        port: 8080,
+        load: Load::Vus { start: 1, stages: vec![LoadStage { target: 1, ms: 500 }] },
+        start_ms,
+        graceful_stop_ms: 0,
+        http: HttpVersion::Http1,
+        generators: 1,
+        retries: 0,
+        retry_after_ms: 0,
+        requests: Vec::new(),
+    };
+    let mut scenario = scenario(watching(1_000, None, 0), Vec::new());
+    scenario.traffic = vec![traffic("main", 0), traffic("spike", 250)];
+    let mut lifecycle = Lifecycle::new(&scenario, 0);
+    lifecycle.next(0, Event::Begin);
+    assert_eq!(
+        lifecycle.next(100, Event::AllStarted),
+        [
+            Operation::StartTraffic { index: 0, at: 150 },
+            Operation::StartTraffic { index: 1, at: 400 },
+            Operation::WakeAt(1_150)
+        ]
+    );
+    assert_eq!(lifecycle.next(400, Event::Tick), [Operation::WakeAt(1_150)], "it is told once");
 }
 
 #[test]

@@ -16,7 +16,8 @@ const MERGED_BY: [(&str, &str); 8] = [
     ("hostAliases", "ip"),
 ];
 
-fn merged_by(list: &str) -> Option<&'static str> {
+/// The key that tells a list's elements apart; `None` where a patch replaces the list.
+pub(in crate::scenario) fn merged_by(list: &str) -> Option<&'static str> {
     MERGED_BY.iter().find(|(name, _)| *name == list).map(|(_, key)| *key)
 }
 

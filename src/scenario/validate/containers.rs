@@ -186,6 +186,13 @@ fn container(
             notes,
         ),
         startup: probes::probe(found.startup_probe.as_ref(), &ports, &path.key("startupProbe"), true, notes),
+        readiness: probes::probe(
+            found.readiness_probe.as_ref(),
+            &ports,
+            &path.key("readinessProbe"),
+            false,
+            notes,
+        ),
         pre_stop: probes::pre_stop(found, &ports, path, notes),
         mounts,
         run_as_user,

@@ -12,12 +12,13 @@ use crate::scenario::{
 };
 
 use super::selectors::Selectors;
-use super::{Notes, containers, possible};
+use super::{Notes, containers, possible, thresholds};
 
 /// What expectations are held against.
 #[derive(Debug)]
 pub(super) struct Seen<'a> {
     pub(super) selectors: &'a Selectors<'a>,
+    pub(super) traffic: &'a [document::Traffic],
     pub(super) observe: &'a Observe,
     pub(super) node: &'a Node,
     pub(super) actions: &'a [document::Action],
@@ -44,7 +45,10 @@ pub(super) fn expect(document: &document::Expect, seen: &Seen<'_>, notes: &mut N
     });
     let bounds =
         each(&document.bounds, &path.key("bounds"), |found, path| bound(found, selectors, path, notes));
-    let expect = Expect { terminations, survive, restarts, hidden_kills, bounds };
+    let traffic = each(&document.traffic, &path.key("traffic"), |found, path| {
+        thresholds::of_traffic(found, seen, path, notes)
+    });
+    let expect = Expect { terminations, survive, restarts, hidden_kills, bounds, traffic };
     contradictions(document, &expect, selectors, &path, notes);
     possible::impossible(document, &expect, seen, &path, notes);
     expect
@@ -320,7 +324,7 @@ fn percent(text: &str) -> Option<f64> {
 }
 
 /// A decimal number, without what else Rust reads as one (`inf`, `1e9`).
-fn number(text: &str) -> Option<f64> {
+pub(super) fn number(text: &str) -> Option<f64> {
     let plain = text.len() <= 15 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if plain { text.parse().ok() } else { None }
 }
@@ -360,12 +364,13 @@ fn contradictions(
         !document.restarts.is_empty(),
         !document.hidden_kills.is_empty(),
         !document.bounds.is_empty(),
+        !document.traffic.is_empty(),
     ];
     if !said.contains(&true) {
         notes.problem(
             path,
             "says nothing",
-            "say what must happen: terminations, survive, bounds, or nothingDies: true",
+            "say what must happen: terminations, survive, bounds, traffic, or nothingDies: true",
         );
     }
     if document.nothing_dies.is_some() {

@@ -90,7 +90,7 @@ pub(super) const CONTAINER: Table = &[
     ("livenessProbe", Honoured),
     ("name", Honoured),
     ("ports", WithoutEffect("a pod's ports are open as they are; names of ports count for probes")),
-    ("readinessProbe", WithoutEffect("nothing routes to pods here")),
+    ("readinessProbe", Honoured),
     ("resizePolicy", WithoutEffect("setLimit resizes in place")),
     ("resources", Honoured),
     ("restartPolicy", Honoured),

@@ -26,7 +26,8 @@ paths() {
 
 as_root() {
   expect_status 0 exit137 run --jobs 2 --out $KEEP/as_root
-  sed -n 's/^skipped  *\([^ ]*\)  */\1: /p' /tmp/report >/tmp/skipped
+  # There is no runtime of any stack here (tests/skips/check).
+  sed -n 's/^skipped  *\([^ ]*\)  */\1: /p' /tmp/report | grep -v '^stack-[^:]*: needs the program ' >/tmp/skipped
   if ! diff -u /vm/skips/v2 /tmp/skipped; then
     echo "FAILED: the skips are not those of tests/skips/v2"
     failed=1

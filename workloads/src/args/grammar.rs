@@ -87,7 +87,12 @@ pub const BEHAVIOURS: &[Behaviour] = &[
     Behaviour {
         name: "tmpfs",
         does: "fills a tmpfs with a file that stays until the next run takes its place",
-        settings: &[needs("path", Directory), needs("size", Size), may("rate", Value::Rate)],
+        settings: &[
+            needs("path", Directory),
+            needs("size", Size),
+            may("rate", Value::Rate),
+            may("then-exit", Code),
+        ],
     },
     Behaviour {
         name: "page-cache",
@@ -106,14 +111,27 @@ pub const BEHAVIOURS: &[Behaviour] = &[
     },
     Behaviour {
         name: "serve",
-        does: "answers GET /healthz over HTTP, and takes memory for any other request",
+        does: "answers GET /healthz and /readyz over HTTP, and takes memory for any other request",
         settings: &[
             needs("port", Port),
             needs("cap", Size),
+            may("connections", Count),
             may("hold-per-request", Size),
             may("hold-for", Time),
             may("leak-per-request", Size),
+            may("cache-per-entry", Size),
+            may("cache-key", Choice(&["path", "request"])),
+            may("cache-max", Size),
+            may("cache-evict", Choice(&["lru", "fifo"])),
+            may("workers", Count),
+            may("queue-max", Count),
+            may("garbage-per-request", Size),
+            may("collect-at", Size),
+            may("collect-for", Time),
+            may("heap-max", Size),
             may("unhealthy-after", Time),
+            may("healthz-queued", Nothing),
+            may("ready-after", Time),
         ],
     },
     Behaviour {
@@ -169,7 +187,7 @@ impl Value {
             Value::Rate => text.parse::<Rate>().map(|_| text.into()),
             Time => text.parse::<Span>().map(|_| text.into()),
             Stages => stages(text),
-            Count => number("a count", 1, u32::MAX),
+            Count => number("a count", 0, u32::MAX),
             Port => number("a port", 1, 65_535),
             Code => number("an exit code", 0, 255),
             Choice(words) if !words.contains(&text) => {

@@ -128,11 +128,15 @@ impl Target {
     async fn connect(&self) -> Result<Watched, Broken> {
         let connected = self.place.sockets.connect(self.place.address).await;
         connected.map(Watched::new).map_err(|error| {
-            Broken::now(match error.kind() {
-                _ if own_fault(&error) => Outcome::NotSent,
-                io::ErrorKind::TimedOut => Outcome::TimedOut,
-                io::ErrorKind::ConnectionReset => Outcome::Reset,
-                _ => Outcome::Refused,
+            let kind = error.kind();
+            Broken::now(if own_fault(&error) {
+                Outcome::NotSent
+            } else if kind == io::ErrorKind::TimedOut {
+                Outcome::TimedOut
+            } else if kind == io::ErrorKind::ConnectionReset {
+                Outcome::Reset
+            } else {
+                Outcome::Refused
             })
         })
     }

@@ -55,9 +55,9 @@ impl Sockets {
             Self::Here => socket(family)?,
             Self::There(order) => {
                 let (made, socket) = oneshot::channel();
-                let gone = |_| io::Error::other("the thread that makes sockets has ended");
-                order.send((family, made)).map_err(|_| gone(()))?;
-                socket.await.map_err(|_| gone(()))??
+                let gone = || io::Error::other("the thread that makes sockets has ended");
+                order.send((family, made)).map_err(|_| gone())?;
+                socket.await.map_err(|_| gone())??
             }
             Self::Nowhere(kind) => return Err((*kind).into()),
         };

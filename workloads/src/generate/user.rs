@@ -39,12 +39,12 @@ impl Seat {
     }
 
     async fn taken(&self) -> Iteration {
-        poll_fn(|cx| match self.next.take() {
-            Some(iteration) => Poll::Ready(iteration),
-            None => {
-                *self.waker.borrow_mut() = Some(cx.waker().clone());
-                Poll::Pending
+        poll_fn(|cx| {
+            if let Some(iteration) = self.next.take() {
+                return Poll::Ready(iteration);
             }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
         })
         .await
     }

@@ -1,6 +1,6 @@
 //! What is wrong with settings that each can be read.
 
-use super::{Children, Cpu, Hog, Kind, Leak, OnTerm, PageCache, Serve, Tmpfs, Workload};
+use super::{Children, Cpu, Hog, Kind, Leak, OnTerm, PageCache, Tmpfs, Workload};
 use crate::units::Rate;
 
 impl Workload {
@@ -80,21 +80,6 @@ impl Children {
         }
         if self.exit_code.is_some() && self.exit_after.is_none() {
             problems.push("children.exitCode needs exitAfter: say when the parent exits".to_owned());
-        }
-        problems
-    }
-}
-
-impl Serve {
-    fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if self.port == 0 {
-            problems.push("serve.port is 0; say which port, for example 8080".to_owned());
-        }
-        if self.hold_per_request.0 + self.leak_per_request.0 > self.cap.0 {
-            problems.push(
-                "serve.cap is less than one request takes, so each would be refused; raise it".to_owned(),
-            );
         }
         problems
     }

@@ -22,7 +22,9 @@ fn arrivals() -> impl Strategy<Value = Load> {
 
 fn vus() -> impl Strategy<Value = Load> {
     (0..300_u32, stages()).prop_map(|(start, mut stages)| {
-        stages.iter_mut().for_each(|stage| stage.target %= 1000);
+        for stage in &mut stages {
+            stage.target %= 1000;
+        }
         Load::Vus { start, stages }
     })
 }
@@ -86,15 +88,14 @@ proptest! {
     #[test]
     fn vus_change_when_it_is_said_and_not_before(load in vus(), at in 0..100_000_000_000_000_u64) {
         let now = load.vus_at(at);
-        match load.vus_change_after(at) {
-            Some(change) => {
-                prop_assert!(change > at);
-                prop_assert_ne!(load.vus_at(change), now);
-                for between in [at, at + (change - at) / 2, change - 1] {
-                    prop_assert_eq!(load.vus_at(between), now);
-                }
+        if let Some(change) = load.vus_change_after(at) {
+            prop_assert!(change > at);
+            prop_assert_ne!(load.vus_at(change), now);
+            for between in [at, at + (change - at) / 2, change - 1] {
+                prop_assert_eq!(load.vus_at(between), now);
             }
-            None => prop_assert_eq!(now, load.vus_at(at.max(load.end_ns()))),
+        } else {
+            prop_assert_eq!(now, load.vus_at(at.max(load.end_ns())));
         }
         prop_assert!(now <= load.most_vus());
     }

@@ -4,7 +4,7 @@ use exit137_workload::traffic::{Control, DoneWhy, Generator, Histogram, Line};
 use rustix::process::Signal;
 
 use crate::generator::{Running, boot_ns, constant_rate, endpoint, generator, run, unix_ns};
-use crate::servers::{answering, nobody, serve, status};
+use crate::servers::{Connection, answering, nobody, serve, status};
 
 const MINUTE: u64 = 60_000;
 
@@ -49,7 +49,7 @@ fn the_end_of_its_input_ends_it_at_once() {
 #[test]
 fn nothing_is_lost_by_a_stop() {
     let mut running = Running::start(&generator(constant_rate(2000, MINUTE, 5)));
-    running.begin(&[endpoint(serve(|connection| connection.wait()))]);
+    running.begin(&[endpoint(serve(Connection::wait))]);
     running.tell(&Control::Stop);
     let told = running.end();
     assert_eq!(told.done.why, DoneWhy::Stopped);
@@ -130,7 +130,7 @@ fn what_was_due_before_it_heard_of_the_start_is_dropped_and_counted() {
 fn requests_in_flight_at_the_end_have_the_graceful_stop_and_no_longer() {
     let load = constant_rate(50, 200, 50);
     let generator = Generator { graceful_stop_ms: 300, ..generator(load) };
-    let told = run(&generator, serve(|connection| connection.wait()));
+    let told = run(&generator, serve(Connection::wait));
     let (first, last) = (&told.windows[0], told.windows.last().unwrap());
     assert_eq!((last.in_flight, last.stage, told.done.why), (10, 1, DoneWhy::Complete));
     let took = last.to_ns - first.from_ns;

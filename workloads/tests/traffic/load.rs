@@ -7,11 +7,11 @@ use std::time::Duration;
 use exit137_workload::traffic::{Generator, Load, LoadStage, Request, Share};
 
 use crate::generator::{boot_ns, constant_rate, constant_vus, generator, get, impatient, run};
-use crate::servers::{answering, serve, status};
+use crate::servers::{Connection, answering, serve, status};
 
 #[test]
 fn an_open_load_sends_on_schedule_though_no_answer_comes() {
-    let told = run(&impatient(constant_rate(300, 1000, 1000), 1500), serve(|connection| connection.wait()));
+    let told = run(&impatient(constant_rate(300, 1000, 1000), 1500), serve(Connection::wait));
     let whole = told.whole();
     assert_eq!((whole.due, whole.sent, whole.dropped), (300, 300, 0));
     assert_eq!(told.windows[0].in_flight, 300);
@@ -21,8 +21,7 @@ fn an_open_load_sends_on_schedule_though_no_answer_comes() {
 #[test]
 fn an_iteration_that_finds_no_idle_vu_is_dropped_not_delayed() {
     let load = constant_rate(100, 1000, 3);
-    let told =
-        run(&Generator { graceful_stop_ms: 0, ..generator(load) }, serve(|connection| connection.wait()));
+    let told = run(&Generator { graceful_stop_ms: 0, ..generator(load) }, serve(Connection::wait));
     let whole = told.whole();
     assert_eq!((whole.due, whole.sent, whole.dropped), (100, 3, 97));
     assert_eq!(told.windows.last().unwrap().in_flight, 3);
@@ -151,7 +150,7 @@ fn a_window_ends_where_answers_turn_from_good_to_failed_and_back() {
     let count = AtomicU64::new(0);
     // Ten good ones, ten bad ones, and so on.
     let server = answering(move |_| {
-        status(if count.fetch_add(1, Ordering::SeqCst) / 10 % 2 == 0 { 200 } else { 500 })
+        status(if (count.fetch_add(1, Ordering::SeqCst) / 10).is_multiple_of(2) { 200 } else { 500 })
     });
     let told = run(&generator(constant_rate(50, 1000, 1)), server);
     for window in &told.windows {
@@ -166,8 +165,9 @@ fn a_window_ends_where_answers_turn_from_good_to_failed_and_back() {
 #[test]
 fn answers_that_turn_all_the_time_end_twenty_windows_in_a_second_at_most() {
     let count = AtomicU64::new(0);
-    let server =
-        answering(move |_| status(if count.fetch_add(1, Ordering::SeqCst) % 2 == 0 { 200 } else { 500 }));
+    let server = answering(move |_| {
+        status(if count.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) { 200 } else { 500 })
+    });
     let told = run(&generator(constant_rate(200, 1000, 10)), server);
     assert!((20..=23).contains(&told.windows.len()), "{}", told.windows.len());
     assert_eq!(told.whole().outcomes.total(), 200);

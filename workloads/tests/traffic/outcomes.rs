@@ -7,7 +7,7 @@ use exit137_workload::traffic::{Generator, Outcome, Outcomes, Request};
 use crate::generator::{
     Running, Told, constant_rate, constant_vus, endpoint, generator, get, impatient, run,
 };
-use crate::servers::{answering, nobody, serve, status};
+use crate::servers::{Connection, answering, nobody, serve, status};
 
 /// All of twenty requests ended so.
 fn all_twenty(told: &Told, outcome: Outcome) {
@@ -57,7 +57,7 @@ fn a_connection_closed_before_the_answer_is_a_reset() {
 
 #[test]
 fn a_connection_reset_before_the_answer_is_a_reset() {
-    all_twenty(&run(&twenty(), serve(|connection| connection.leave_unread())), Outcome::Reset);
+    all_twenty(&run(&twenty(), serve(Connection::leave_unread)), Outcome::Reset);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_connection_closed_in_the_middle_of_the_answer_is_a_cut() {
 
 #[test]
 fn an_answer_that_never_comes_times_out_and_its_latency_is_the_time_limit() {
-    let told = run(&twenty_within(300), serve(|connection| connection.wait()));
+    let told = run(&twenty_within(300), serve(Connection::wait));
     all_twenty(&told, Outcome::TimedOut);
     let least = told.whole().latency.quantile(0.0).unwrap();
     assert!((300_000..600_000).contains(&least), "{least}");
@@ -134,7 +134,7 @@ fn without_a_descriptor_nothing_is_sent_and_that_is_said() {
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 12; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_exit137-workload")]);
     let mut running = Running::start_by(limited, &twenty_within(300));
-    running.begin(&[endpoint(serve(|connection| connection.wait()))]);
+    running.begin(&[endpoint(serve(Connection::wait))]);
     let outcomes = running.end().whole().outcomes;
     assert!(outcomes.not_sent > 0 && outcomes.timed_out > 0, "{outcomes:?}");
     assert_eq!(outcomes.not_sent + outcomes.timed_out, 20);

@@ -46,6 +46,7 @@ impl Place {
             Fact::Cgroup(made) => path(&mut made.path),
             Fact::Counters(counters) => path(&mut counters.cgroup),
             Fact::OomNotified { cgroup } => path(cgroup),
+            Fact::LimitChanged(changed) => path(&mut changed.cgroup),
             Fact::Started(started) => {
                 started.pid.iter_mut().for_each(pid);
                 started.runtime_pid.iter_mut().for_each(pid);
@@ -71,7 +72,6 @@ impl Place {
             | Fact::Stopping(_)
             | Fact::RuntimeSignal { .. }
             | Fact::Action(_)
-            | Fact::LimitChanged(_)
             | Fact::OomInvoked { .. }
             | Fact::OomGroup { .. }
             | Fact::Cluster(_)
@@ -79,6 +79,9 @@ impl Place {
             | Fact::PodStopping(_)
             | Fact::PodOver(_)
             | Fact::Noted(_)
+            | Fact::TrafficStarted(_)
+            | Fact::TrafficWindow(_)
+            | Fact::TrafficEnded(_)
             | Fact::Finished(_) => {}
         }
         observation

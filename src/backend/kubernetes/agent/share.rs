@@ -10,7 +10,7 @@ use super::place::{Place, name_paths};
 use crate::backend::kubernetes::told;
 use crate::evidence::stream::Beat;
 use crate::evidence::{
-    CgroupMade, CgroupOwner, Counters, Fact, Moment, Observation, Sample, Source, SourceState,
+    CgroupMade, CgroupOwner, Counters, Fact, LimitChanged, Moment, Observation, Sample, Source, SourceState,
 };
 use crate::observe::SampleFile;
 
@@ -78,7 +78,9 @@ impl Share {
             Fact::Ended(ended) => self.pods.contains_key(&ended.container.pod),
             Fact::Process(seen) => self.pods.contains_key(&seen.container.pod),
             Fact::Counters(counters) => self.take_counters(counters),
-            Fact::OomNotified { cgroup } => self.cgroups.contains_key(cgroup),
+            Fact::OomNotified { cgroup } | Fact::LimitChanged(LimitChanged { cgroup, .. }) => {
+                self.cgroups.contains_key(cgroup)
+            }
             Fact::Source(SourceState::Lost { of, reason }) => {
                 self.lost.insert(*of, format!("on node {node}: {reason}"));
                 false
@@ -99,11 +101,13 @@ impl Share {
             | Fact::Stopping(_)
             | Fact::RuntimeSignal { .. }
             | Fact::Action(_)
-            | Fact::LimitChanged(_)
             | Fact::Cluster(_)
             | Fact::PodStopping(_)
             | Fact::PodOver(_)
             | Fact::Noted(_)
+            | Fact::TrafficStarted(_)
+            | Fact::TrafficWindow(_)
+            | Fact::TrafficEnded(_)
             | Fact::Finished(_) => false,
         };
         ours.then_some(observation)

@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::{Container, PodSpec, SeccompProfile, SecurityContext, Volume};
 
 /// What a pod asks for that the standard does not allow, if it does.
-pub(super) fn beyond_restricted(spec: &PodSpec) -> Option<&'static str> {
+pub(in crate::backend::kubernetes) fn beyond_restricted(spec: &PodSpec) -> Option<&'static str> {
     let containers = || spec.init_containers.iter().flatten().chain(&spec.containers);
     let host = [spec.host_network, spec.host_pid, spec.host_ipc].contains(&Some(true));
     host.then_some("a namespace of the host")
