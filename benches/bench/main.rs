@@ -6,11 +6,13 @@
 mod cluster;
 mod cost;
 mod fill;
+mod generator;
 mod idle;
 mod kills;
 mod peers;
 mod runs;
 mod table;
+mod traffic;
 
 use std::error::Error;
 use std::io::Write as _;
@@ -24,11 +26,12 @@ type Measured<T> = Result<T, Box<dyn Error>>;
 type Measure = (&'static str, fn() -> Measured<Vec<Row>>);
 
 /// What can be measured, in the order in which it is.
-const MEASURES: [Measure; 5] = [
+const MEASURES: [Measure; 6] = [
     ("kills", kills::measure),
     ("idle", idle::measure),
     ("fill", fill::measure),
     ("cost", cost::measure),
+    ("traffic", traffic::measure),
     ("kind", cluster::measure),
 ];
 

@@ -42,7 +42,8 @@ pub struct Target {
     pub place: Arc<Place>,
     http: HttpVersion,
     /// Idle, the one used last at the end.
-    idle: RefCell<Vec<Http1>>,
+    #[expect(clippy::vec_box, reason = "it is large, and goes in and out for every request")]
+    idle: RefCell<Vec<Box<Http1>>>,
     shared: RefCell<Vec<Rc<Http2>>>,
     /// One at a time makes a connection that others will share.
     connecting: Mutex<()>,
@@ -89,7 +90,7 @@ impl Target {
             let used = idle.is_some();
             let mut connection = match idle {
                 Some(connection) => connection,
-                None => Http1::open(self.connect().await?).await?,
+                None => Box::new(Http1::open(self.connect().await?).await?),
             };
             match connection.send(template.request()).await {
                 Ok(status) => {

@@ -68,7 +68,7 @@ pub struct Window {
     pub due: u64,
     /// Of these, dropped: no VU was idle, or the schedule was missed.
     pub dropped: u64,
-    /// Requests sent, retries among them.
+    /// Requests sent or tried in vain, retries among them: what did not end in it or before it is in flight.
     pub sent: u64,
     /// Of these, retries.
     pub retried: u64,
