@@ -23,11 +23,12 @@ fn taken(running: &Running) -> u64 {
 #[test]
 fn idle_takes_little() {
     let idle = idle();
-    assert!(idle.counted("Anonymous") < MIB / 4, "{}", idle.proc("smaps_rollup"));
-    // Beside that there is code, of which the kernel maps the surroundings too. What is shipped is less than 2 MiB (`make build`
-    // optimises across crates); code that is not optimised is larger.
-    let limit = if cfg!(debug_assertions) { 5 * MIB } else { 3 * MIB };
-    assert!(idle.counted("Rss") < limit, "{}", idle.proc("smaps_rollup"));
+    // Code that is not optimised is larger, and so are its tables, which are relocated as it starts. What is shipped takes less than
+    // 2 MiB (`make build` optimises across crates): mostly code, and the kernel maps its surroundings too.
+    let (anonymous, resident) =
+        if cfg!(debug_assertions) { (MIB * 3 / 8, 5 * MIB) } else { (MIB / 4, 3 * MIB) };
+    assert!(idle.counted("Anonymous") < anonymous, "{}", idle.proc("smaps_rollup"));
+    assert!(idle.counted("Rss") < resident, "{}", idle.proc("smaps_rollup"));
 }
 
 #[test]
