@@ -132,7 +132,7 @@ fn what_is_no_http_is_told_as_that() {
 #[test]
 fn without_a_descriptor_nothing_is_sent_and_that_is_said() {
     let mut limited = Command::new("sh");
-    limited.args(["-c", "ulimit -n 12; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_exit137-workload")]);
+    limited.args(["-c", "ulimit -n 18; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_exit137-workload")]);
     let mut running = Running::start_by(limited, &twenty_within(300));
     running.begin(&[endpoint(serve(Connection::wait))]);
     let outcomes = running.end().whole().outcomes;
