@@ -5,7 +5,7 @@ mod tally;
 
 use std::collections::BTreeMap;
 
-use exit137_workload::traffic::Window;
+use exit137_workload::traffic::{Histogram, Window};
 
 use super::Termination;
 use super::findings::{ClientImpact, TrafficFindings};
@@ -53,20 +53,18 @@ impl Clients {
             let mut windows: Vec<Window> =
                 generators.values().flat_map(|stated| stated.windows.values().cloned()).collect();
             windows.sort_by_key(|window| (window.to_ns, window.from_ns));
-            let mut hit: Vec<&mut Termination> = terminations
+            let (kills, hit): (Vec<u64>, Vec<&mut Termination>) = terminations
                 .iter_mut()
                 .filter(|end| started.goes_to(&end.container.pod, &end.container.container))
-                .collect();
-            let kills: Vec<u64> = hit.iter().filter_map(|end| decisive(end)).collect();
-            let impacts = around::impacts(&windows, &kills);
-            let hit = hit.iter_mut().filter(|end| decisive(end).is_some());
-            for (end, impact) in hit.zip(impacts) {
+                .filter_map(|end| Some((decisive(end)?, end)))
+                .unzip();
+            for (end, impact) in hit.into_iter().zip(around::impacts(&windows, &kills)) {
                 end.clients.push(ClientImpact { traffic: name.clone(), ..impact });
             }
-            let mut lateness = BTreeMap::new();
+            let mut lateness = Histogram::default();
             for stated in generators.values() {
                 if let Some(GeneratorEnd::Done(done)) = &stated.end {
-                    tally::merge(&mut lateness, &done.lateness);
+                    lateness.merge(&done.lateness);
                 }
             }
             findings.push(TrafficFindings {

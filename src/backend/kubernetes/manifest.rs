@@ -28,7 +28,7 @@ const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 pub const WORKLOAD: &str = "/exit137/exit137-workload";
 
 /// The user that containers run as unless they say otherwise, as on this host.
-const NOBODY: i64 = 65_534;
+pub const NOBODY: i64 = 65_534;
 
 /// Whose objects these are, and what they run.
 #[derive(Clone, Debug)]

@@ -6,42 +6,25 @@ mod generator;
 mod heard;
 mod objects;
 
-use std::time::Duration;
-
 use exit137_workload::traffic::{Control, Endpoint};
-use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::sync::mpsc;
 
 use super::api_error;
 use super::client::Client;
 use super::manifest::Place;
+use crate::backend::clients::Generators;
 use crate::backend::{BackendError, clients};
-use crate::clock;
-use crate::evidence::{Fact, GeneratorRef, Source, SourceState, TrafficStarted};
+use crate::evidence::{Fact, GeneratorRef, Source, SourceState};
 use crate::recorder::Recorder;
 use crate::scenario::{Scenario, Traffic};
 use generator::Generator;
 use heard::Heard;
 
-/// How long generators may take to be stopped and heard to their end, beside what requests in flight are granted.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// All generators of a scenario.
 #[derive(Debug)]
 pub(super) struct Clients {
     recorder: Recorder,
-    ready: Vec<Ready>,
-    tasks: Mutex<JoinSet<bool>>,
-    graceful: Duration,
-}
-
-/// A generator that waits for its start.
-#[derive(Debug)]
-struct Ready {
-    traffic: usize,
-    started: TrafficStarted,
-    tell: mpsc::UnboundedSender<Control>,
+    generators: Generators,
 }
 
 impl Clients {
@@ -53,10 +36,7 @@ impl Clients {
         recorder: &Recorder,
         boot_id: &str,
     ) -> Result<Self, BackendError> {
-        if !scenario.traffic.is_empty() {
-            recorder.now(Source::Clients, Fact::Source(SourceState::Present { of: Source::Clients }));
-        }
-        let graceful = scenario.traffic.iter().map(|traffic| traffic.graceful_stop_ms).max().unwrap_or(0);
+        let mut generators = Generators::new(scenario, recorder);
         let mut begun = Vec::new();
         for (index, traffic) in scenario.traffic.iter().enumerate() {
             let endpoint = front(scenario, traffic, client, place).await?;
@@ -69,12 +49,6 @@ impl Clients {
                 begun.push((index, number, name, endpoint.clone()));
             }
         }
-        let mut all = Self {
-            recorder: recorder.clone(),
-            ready: Vec::new(),
-            tasks: Mutex::default(),
-            graceful: Duration::from_millis(graceful),
-        };
         for (index, number, name, endpoint) in begun {
             let Some(traffic) = scenario.traffic.get(index) else { continue };
             let of = GeneratorRef { traffic: traffic.name.clone(), generator: number };
@@ -83,48 +57,23 @@ impl Clients {
             let (tell, told) = mpsc::unbounded_channel();
             // Who will be told is there: it has just said so.
             let _ = tell.send(Control::Endpoints(vec![endpoint]));
-            all.tasks.get_mut().spawn(generator.run(told));
-            all.ready.push(Ready {
-                traffic: index,
-                started: clients::started(scenario, traffic, of, 0),
-                tell,
-            });
+            let started = clients::started(scenario, traffic, of);
+            generators.add(index, started, tell, generator.run(told));
         }
-        Ok(all)
+        Ok(Self { recorder: recorder.clone(), generators })
     }
 
     /// Has the traffic with this index begin at this nanosecond of `CLOCK_BOOTTIME`.
     pub(super) fn begin(&self, index: usize, zero_ns: u64) {
-        let (boot, unix) = (clock::boot_ns(), clock::unix_ns());
-        for ready in self.ready.iter().filter(|ready| ready.traffic == index) {
-            let started = TrafficStarted { zero_ns, ..ready.started.clone() };
-            self.recorder.now(Source::Clients, Fact::TrafficStarted(started));
-            // One that is gone has been told of by its task.
-            let _ = ready.tell.send(Control::StartAt(unix.saturating_add(zero_ns).saturating_sub(boot)));
-        }
+        self.generators.begin(index, zero_ns);
     }
 
     /// Ends all traffic and hears it to its end.
     pub(super) async fn stop(&self) {
-        if self.ready.is_empty() {
-            return;
-        }
-        for ready in &self.ready {
-            let _ = ready.tell.send(Control::Stop);
-        }
-        let mut tasks = self.tasks.lock().await;
-        let mut done = true;
-        let all = async {
-            while let Some(task) = tasks.join_next().await {
-                done &= task.unwrap_or(false);
-            }
-        };
-        if timeout(self.graceful + PATIENCE, all).await.is_err() {
+        if self.generators.stop().await.is_none() {
             let reason = "a generator was not heard to its end".to_owned();
             let lost = SourceState::Lost { of: Source::Clients, reason };
             self.recorder.now(Source::Clients, Fact::Source(lost));
-        } else if done {
-            self.recorder.now(Source::Clients, Fact::Source(SourceState::Complete { of: Source::Clients }));
         }
     }
 }

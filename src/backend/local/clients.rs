@@ -8,41 +8,25 @@ use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use exit137_workload::traffic::{Control, Line};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::{Mutex, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::endpoints::Endpoints;
+use crate::backend::clients::{Generators, PATIENCE};
 use crate::backend::{BackendError, clients};
-use crate::clock;
-use crate::evidence::{End, Fact, GeneratorRef, Source, SourceState, TrafficStarted};
+use crate::evidence::{End, GeneratorRef};
 use crate::recorder::Recorder;
 use crate::scenario::{Scenario, Traffic};
-
-/// A busy machine gets so long to start a process.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// All generators of a scenario.
 #[derive(Debug)]
 pub struct Clients {
-    recorder: Recorder,
-    generators: Vec<Generator>,
+    generators: Generators,
     kill: watch::Sender<bool>,
-    readers: Mutex<JoinSet<bool>>,
-    graceful: Duration,
-}
-
-/// One that is ready.
-#[derive(Debug)]
-struct Generator {
-    traffic: usize,
-    started: TrafficStarted,
-    tell: mpsc::UnboundedSender<Control>,
 }
 
 /// What is needed to start them.
@@ -61,18 +45,8 @@ pub struct Start<'a> {
 impl Clients {
     /// Starts every generator of a scenario and waits until all are ready.
     pub async fn start(scenario: &Scenario, start: &Start<'_>) -> Result<Self, BackendError> {
-        let recorder = start.recorder.clone();
-        if !scenario.traffic.is_empty() {
-            recorder.now(Source::Clients, Fact::Source(SourceState::Present { of: Source::Clients }));
-        }
-        let graceful = scenario.traffic.iter().map(|traffic| traffic.graceful_stop_ms).max().unwrap_or(0);
-        let mut clients = Self {
-            recorder,
-            generators: Vec::new(),
-            kill: watch::Sender::new(false),
-            readers: Mutex::default(),
-            graceful: Duration::from_millis(graceful),
-        };
+        let generators = Generators::new(scenario, start.recorder);
+        let mut clients = Self { generators, kill: watch::Sender::new(false) };
         for (index, traffic) in scenario.traffic.iter().enumerate() {
             for generator in 0..traffic.generators {
                 let of = GeneratorRef { traffic: traffic.name.clone(), generator };
@@ -96,6 +70,7 @@ impl Clients {
         };
         let log = start.logs.join(format!("traffic-{name}.log"));
         let mut process = Process::spawn(traffic, of.generator, start.program, &log).map_err(doing)?;
+        // A busy machine gets long to start a process.
         let ready = timeout(PATIENCE, process.lines.next_line()).await;
         let ready = ready.ok().and_then(Result::ok).flatten();
         let ready = ready.and_then(|line| serde_json::from_str::<Line>(&line).ok());
@@ -107,57 +82,30 @@ impl Clients {
         let (tell, told) = mpsc::unbounded_channel();
         let teller = Teller { endpoints: Arc::clone(start.endpoints), pods, port: traffic.port };
         let Process { child, stdin, lines } = process;
-        let reader = Reader { recorder: self.recorder.clone(), of: of.clone(), child, lines, done: false };
+        let recorder = start.recorder.clone();
+        let reader = Reader { recorder, of: of.clone(), child, lines, done: false };
         let kill = self.kill.subscribe();
-        self.readers.get_mut().spawn(async move {
+        let hear = async move {
             // Who tells it anything is there as long as it is.
             tokio::select! {
                 done = reader.read(kill) => done,
                 never = teller.tell(stdin, told) => match never {},
             }
-        });
-        let started = clients::started(scenario, traffic, of, 0);
-        self.generators.push(Generator { traffic: index, started, tell });
+        };
+        self.generators.add(index, clients::started(scenario, traffic, of), tell, hear);
         Ok(())
     }
 
     /// Has the traffic with this index begin at this nanosecond of `CLOCK_BOOTTIME`.
     pub fn begin(&self, index: usize, zero_ns: u64) {
-        let (boot, unix) = (clock::boot_ns(), clock::unix_ns());
-        let start = unix.saturating_add(zero_ns).saturating_sub(boot);
-        for generator in self.generators.iter().filter(|generator| generator.traffic == index) {
-            let started = TrafficStarted { zero_ns, ..generator.started.clone() };
-            self.recorder.now(Source::Clients, Fact::TrafficStarted(started));
-            // One that is gone has been told of by its reader.
-            let _ = generator.tell.send(Control::StartAt(start));
-        }
+        self.generators.begin(index, zero_ns);
     }
 
     /// Ends all traffic and hears it to its end.
     pub async fn stop(&self) {
-        if self.generators.is_empty() {
-            return;
-        }
-        for generator in &self.generators {
-            let _ = generator.tell.send(Control::Stop);
-        }
-        let mut readers = self.readers.lock().await;
-        let mut all = async |within: Duration| {
-            let mut done = true;
-            let ended = timeout(within, async {
-                while let Some(reader) = readers.join_next().await {
-                    done &= reader.unwrap_or(false);
-                }
-            });
-            ended.await.is_ok() && done
-        };
-        let mut done = all(self.graceful + PATIENCE).await;
-        if !done {
+        if self.generators.stop().await != Some(true) {
             self.kill.send_replace(true);
-            done = all(PATIENCE).await && done;
-        }
-        if done {
-            self.recorder.now(Source::Clients, Fact::Source(SourceState::Complete { of: Source::Clients }));
+            let _ = self.generators.heard(PATIENCE).await;
         }
     }
 }

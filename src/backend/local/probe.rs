@@ -63,8 +63,7 @@ pub async fn watch(
                 }
             }
         }
-        next = (next + Duration::from_secs(probe.period_seconds.into())).max(Instant::now());
-        sleep_until(next).await;
+        turn(&mut next, probe).await;
     }
 }
 
@@ -81,9 +80,14 @@ pub async fn readiness(place: &Place, probe: &Probe, started: Instant, mut tell:
             (ready, in_a_row) = (succeeded, 0);
             tell(ready);
         }
-        next = (next + Duration::from_secs(probe.period_seconds.into())).max(Instant::now());
-        sleep_until(next).await;
+        turn(&mut next, probe).await;
     }
+}
+
+/// Waits for a probe's next turn; one that is missed is not made up for.
+async fn turn(next: &mut Instant, probe: &Probe) {
+    *next = (*next + Duration::from_secs(probe.period_seconds.into())).max(Instant::now());
+    sleep_until(*next).await;
 }
 
 /// Does once what a probe or a hook says.

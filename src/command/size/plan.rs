@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::cli;
+use crate::clock;
 use crate::loader::{Loaded, Problem, Template};
 use crate::scenario::Scenario;
 use crate::scenario::setting::{FieldPath, Setting, Settings};
@@ -116,8 +117,15 @@ pub(in crate::command) fn trial_ms(scenario: &Scenario) -> u64 {
     scenario.observe.for_ms + scenario.observe.settle_ms + 500
 }
 
+/// How long it is to go, in words, when so many of all have been done since that nanosecond.
+pub(in crate::command) fn to_go(began_ns: u64, done: usize, all: usize) -> String {
+    let took = (clock::boot_ns() - began_ns) / 1_000_000;
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    time(took / count(done.max(1)) * count(all.saturating_sub(done)))
+}
+
 /// Roughly, for people.
-pub(in crate::command) fn time(ms: u64) -> String {
+fn time(ms: u64) -> String {
     let seconds = ms.div_ceil(1000);
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds} s"),

@@ -1,6 +1,6 @@
 //! Drives the search: runs the trials that it asks for, on one backend, and tells it what they came to.
 
-use super::plan::{Plan, time};
+use super::plan::{Plan, to_go};
 use crate::backend::Backend;
 use crate::clock;
 use crate::command::run::{Reported, Stage, Trial, Work, run_trials};
@@ -115,12 +115,9 @@ impl Work for Sizing<'_> {
                 Next::Open(_) => break Ended::Open(Sized::Inconclusive),
             }
             if let Some(candidate) = self.tried.last() {
-                let (done, took) = (self.tried.len(), (clock::boot_ns() - began) / 1_000_000);
-                let left = took / u64::try_from(done).unwrap_or(1) * u64::try_from(most - done).unwrap_or(0);
-                let line = text::line(candidate, 0, Style::Plain);
-                stage
-                    .progress
-                    .say(&format!("{line}; {done} of at most {most} values, about {} to go", time(left)));
+                let (done, line) = (self.tried.len(), text::line(candidate, 0, Style::Plain));
+                let left = to_go(began, done, most);
+                stage.progress.say(&format!("{line}; {done} of at most {most} values, about {left} to go"));
             }
         };
         Ok(Vec::new())

@@ -11,7 +11,7 @@ use crate::cli;
 use crate::clock;
 use crate::command::report;
 use crate::command::run::{Reported, Stage, Trial, Work, run_trials};
-use crate::command::size::plan::{estimate, time, trial_ms};
+use crate::command::size::plan::{estimate, to_go, trial_ms};
 use crate::command::size::search::digest;
 use crate::loader::{self, Loaded, Problem, Template};
 use crate::report::model::Outcome;
@@ -154,9 +154,8 @@ impl Work for Sweeping {
             let (before, now) = (done.get(), done.get() + 1);
             done.set(now);
             if before * 10 / all < now * 10 / all && now < all {
-                let took = (clock::boot_ns() - began) / 1_000_000;
-                let left = took / u64::try_from(now).unwrap_or(1) * u64::try_from(all - now).unwrap_or(0);
-                stage.progress.say(&format!("{now} of {all} trials, about {} to go", time(left)));
+                let left = to_go(began, now, all);
+                stage.progress.say(&format!("{now} of {all} trials, about {left} to go"));
             }
         })
         .await?;

@@ -1,7 +1,5 @@
 //! Windows, summed: nothing is averaged twice.
 
-use std::collections::BTreeMap;
-
 use exit137_workload::traffic::{Histogram, Outcomes, Window};
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +18,8 @@ pub struct Tally {
     pub retried: u64,
     /// How requests ended.
     pub outcomes: Outcomes,
-    /// Microseconds from the intended send of those that were answered, cut or timed out, and how many took so long.
-    pub latency: BTreeMap<u64, u64>,
+    /// Microseconds from the intended send of those that were answered, cut or timed out.
+    pub latency: Histogram,
 }
 
 impl Tally {
@@ -42,7 +40,7 @@ impl Tally {
         self.dropped += window.dropped;
         self.retried += window.retried;
         self.outcomes.add(&window.outcomes);
-        merge(&mut self.latency, &window.latency);
+        self.latency.merge(&window.latency);
     }
 
     /// Requests that came to their end.
@@ -67,38 +65,25 @@ impl Tally {
 
     /// The least latency, in milliseconds.
     pub fn least(&self) -> Option<f64> {
-        self.latency.keys().next().map(|micros| as_f64(*micros) / 1e3)
+        self.latency.0.first().map(|(micros, _)| as_f64(*micros) / 1e3)
     }
 
     /// The greatest.
     pub fn most(&self) -> Option<f64> {
-        self.latency.keys().next_back().map(|micros| as_f64(*micros) / 1e3)
+        self.latency.max().map(|micros| as_f64(micros) / 1e3)
     }
 
     /// The mean.
     pub fn mean(&self) -> Option<f64> {
-        let count: u64 = self.latency.values().sum();
-        let sum: f64 = self.latency.iter().map(|(micros, times)| as_f64(*micros) * as_f64(*times)).sum();
+        let count = self.latency.count();
+        let sum: f64 = self.latency.0.iter().map(|(micros, times)| as_f64(*micros) * as_f64(*times)).sum();
         (count > 0).then(|| sum / as_f64(count) / 1e3)
     }
 }
 
 /// So many percent of the values, which are microseconds, are at most this, in milliseconds.
-pub(super) fn percentile(values: &BTreeMap<u64, u64>, percent: f64) -> Option<f64> {
-    let count: u64 = values.values().sum();
-    let wanted = (as_f64(count) * percent / 100.0).ceil().max(1.0);
-    let mut seen = 0;
-    values.iter().find_map(|(micros, times)| {
-        seen += times;
-        (as_f64(seen) >= wanted).then(|| as_f64(*micros) / 1e3)
-    })
-}
-
-/// Adds a histogram.
-pub(super) fn merge(sum: &mut BTreeMap<u64, u64>, more: &Histogram) {
-    for (value, times) in &more.0 {
-        *sum.entry(*value).or_default() += times;
-    }
+pub(super) fn percentile(values: &Histogram, percent: f64) -> Option<f64> {
+    values.percentile(percent).map(|micros| as_f64(micros) / 1e3)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts and times of a run are far below 2^53")]

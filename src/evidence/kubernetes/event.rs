@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Container, Event, Probe};
 
-use super::pod::{PodReader, Received};
+use super::pod::{PodReader, Received, granted_ms};
 use super::{SECOND, Statement};
 use crate::evidence::{
     ContainerRef, Fact, Moment, Noted, ProbeFailed, ProbeKind, Source, StartFailed, StopReason, Stopping,
@@ -123,9 +123,7 @@ fn killing(reader: &PodReader, name: &str, message: &str, at: Moment) -> Stoppin
     } else {
         (StopReason::WithPod, reader.grace_seconds())
     };
-    // Never below two seconds (`minimumGracePeriodInSeconds`).
-    let grace_ms = u64::from(grace.max(2)) * 1000;
-    Stopping { container: run_at(reader, name, at), reason, grace_ms }
+    Stopping { container: run_at(reader, name, at), reason, grace_ms: granted_ms(grace) }
 }
 
 /// The stop that followed a probe's last failure, where the API told of it first: events of the same millisecond come in any

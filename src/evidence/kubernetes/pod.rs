@@ -378,6 +378,11 @@ impl PodReader {
     }
 }
 
+/// What the kubelet grants of a grace period: never below two seconds (`minimumGracePeriodInSeconds`).
+pub(super) fn granted_ms(seconds: u32) -> u64 {
+    u64::from(seconds.max(2)) * 1000
+}
+
 /// `DisruptionTarget` (since 1.26): who asked for the pod's end. What the kubelet itself decided its status says better.
 fn disruption(condition: &PodCondition) -> Option<StopReason> {
     if condition.type_ != "DisruptionTarget" || condition.status != "True" {

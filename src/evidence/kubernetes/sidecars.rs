@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
-use super::pod::{PodReader, Received};
+use super::pod::{PodReader, Received, granted_ms};
 use super::{Statement, instance};
 use crate::evidence::{ContainerRef, Fact, Source, StopReason, Stopping};
 
@@ -19,7 +19,7 @@ impl PodReader {
             let container =
                 ContainerRef { pod: self.pod.clone(), container: sidecar.name.clone(), instance: run };
             if self.news(format!("pod completed {container}")) {
-                let grace_ms = u64::from(self.grace_seconds().max(2)) * 1000;
+                let grace_ms = granted_ms(self.grace_seconds());
                 let stop = Stopping { container, reason: StopReason::PodCompleted, grace_ms };
                 let raw = Some("every container of the pod has ended".to_owned());
                 let fact = Fact::Stopping(stop);

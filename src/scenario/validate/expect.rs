@@ -271,18 +271,21 @@ fn bound(
     Some(Bound { container, measure: *measure, comparison, text: text.to_owned() })
 }
 
-/// `< 80% of limit`, `>= 64Mi`, `< 5%`, `< 100`.
-fn comparison(text: &str, path: &KeyPath, notes: &mut Notes) -> Option<Comparison> {
-    let text = text.trim();
+/// The operator that a text begins with, and what follows it.
+pub(super) fn operator(text: &str) -> Option<(Operator, &str)> {
     let operators = [
         ("<=", Operator::AtMost),
         (">=", Operator::AtLeast),
         ("<", Operator::Less),
         (">", Operator::Greater),
     ];
-    let found =
-        operators.iter().find_map(|(sign, operator)| Some((*operator, text.strip_prefix(sign)?.trim())));
-    let Some((operator, right)) = found else {
+    operators.iter().find_map(|(sign, operator)| Some((*operator, text.strip_prefix(sign)?.trim())))
+}
+
+/// `< 80% of limit`, `>= 64Mi`, `< 5%`, `< 100`.
+fn comparison(text: &str, path: &KeyPath, notes: &mut Notes) -> Option<Comparison> {
+    let text = text.trim();
+    let Some((operator, right)) = operator(text) else {
         if let Some(meant) = slip::operator(text) {
             notes.problem(path, format!("{text:?} compares with nothing"), format!("did you mean {meant}?"));
             return None;

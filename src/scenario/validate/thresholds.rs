@@ -7,7 +7,7 @@ use crate::scenario::problem::{KeyPath, nearest};
 use crate::scenario::{Aggregate, ExpectedTraffic, Metric, Operator, Over, Threshold};
 
 use super::Notes;
-use super::expect::{Seen, number};
+use super::expect::{Seen, number, operator};
 
 /// What the clients of one traffic must have seen.
 pub(super) fn of_traffic(
@@ -144,14 +144,7 @@ fn parse(metric: Metric, text: &str) -> Option<(Aggregate, Operator, f64)> {
     let start = text.find(['<', '>'])?;
     let (left, right) = text.split_at(start);
     let left = left.trim();
-    let operators = [
-        ("<=", Operator::AtMost),
-        (">=", Operator::AtLeast),
-        ("<", Operator::Less),
-        (">", Operator::Greater),
-    ];
-    let (operator, right) =
-        operators.iter().find_map(|(sign, operator)| Some((*operator, right.strip_prefix(sign)?.trim())))?;
+    let (operator, right) = operator(right)?;
     let named = aggregates(metric).iter().find(|(name, _)| *name == left).map(|(_, aggregate)| *aggregate);
     let aggregate = named.or_else(|| percentile(left).filter(|_| metric == Metric::Duration))?;
     let value = match metric {

@@ -43,13 +43,23 @@ impl Histogram {
 
     /// The least value that so much of all (0 to 1) is at most; none of no values.
     pub fn quantile(&self, share: f64) -> Option<u64> {
+        self.at_most(|count| count * share.clamp(0.0, 1.0))
+    }
+
+    /// The same of so many percent, without the error of dividing them first.
+    pub fn percentile(&self, percent: f64) -> Option<u64> {
+        self.at_most(|count| count * percent / 100.0)
+    }
+
+    /// The least value that so many of all are at most.
+    fn at_most(&self, so_many: impl Fn(f64) -> f64) -> Option<u64> {
         #[expect(
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "counts lie below 2^53"
         )]
-        let rank = ((self.count() as f64 * share.clamp(0.0, 1.0)).ceil() as u64).max(1);
+        let rank = (so_many(self.count() as f64).ceil() as u64).max(1);
         let mut seen = 0;
         let found = self.0.iter().find(|(_, count)| {
             seen += count;

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::api::ApiResource;
 use serde_json::{Value, json};
 
-use crate::backend::kubernetes::manifest::{ENTRY, POD, Place, WORKLOAD};
+use crate::backend::kubernetes::manifest::{ENTRY, NOBODY, POD, Place, WORKLOAD};
 use crate::scenario::{Scenario, Traffic};
 
 /// The label that a generator's pod bears: its Job's name.
@@ -68,7 +68,7 @@ pub(super) fn job(traffic: &Traffic, generator: u32, place: &Place) -> Value {
                     "automountServiceAccountToken": false,
                     "enableServiceLinks": false,
                     "securityContext": {
-                        "runAsUser": 65_534, "runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"},
+                        "runAsUser": NOBODY, "runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"},
                     },
                     "containers": [{
                         "name": CONTAINER,
