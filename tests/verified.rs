@@ -1,5 +1,5 @@
 //! docs/verified.md says which scenario has run where. It is written from reports, never by hand:
-//! `EXIT137_VERIFIED='label=report.json;label=report.json' cargo test --test verified` (see `make verified`).
+//! `EXIT137_VERIFIED='label=report.json;label=report.json,another.json' cargo test --test verified` (see `make verified`).
 #![expect(clippy::unwrap_used, reason = "a test's helper may fail it")]
 
 use std::collections::BTreeMap;
@@ -74,8 +74,13 @@ fn written(reports: &[(String, Report)]) -> String {
 fn every_shipped_scenario_has_passed_somewhere_or_is_named_as_not_claimed() {
     if let Ok(reports) = std::env::var("EXIT137_VERIFIED") {
         let read = |part: &str| {
-            let (label, path) = part.split_once('=').unwrap();
-            (label.to_owned(), serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap())
+            let (label, paths) = part.split_once('=').unwrap();
+            let report = |path| serde_json::from_str::<Report>(&fs::read_to_string(path).unwrap()).unwrap();
+            let together = |mut all: Report, more: Report| {
+                all.scenarios.extend(more.scenarios);
+                all
+            };
+            (label.to_owned(), paths.split(',').map(report).reduce(together).unwrap())
         };
         let reports: Vec<(String, Report)> = reports.split(';').map(read).collect();
         fs::write(page(), written(&reports)).unwrap();

@@ -64,6 +64,13 @@ fn what_is_not_said_of_a_traffic_has_a_default() {
 }
 
 #[test]
+fn a_connection_for_each_request_is_asked_of_the_server_and_is_for_http_1() {
+    let traffic = &read(&with(&rate(", noConnectionReuse: true"), "")).traffic[0];
+    assert_eq!(traffic.generator(0).requests[0].headers["connection"], "close");
+    refused(&with(&rate(", noConnectionReuse: true, http: '2'"), ""), &["noConnectionReuse: is HTTP/1.1's"]);
+}
+
+#[test]
 fn a_key_of_another_executor_is_refused_and_a_missing_one_is_named() {
     let executor = |rest: &str| with(&format!("{MAIN}, executor: {rest}"), "");
     refused(

@@ -50,6 +50,8 @@ pub(in crate::scenario) struct Traffic {
     pub(in crate::scenario) graceful_stop: Option<Span>,
     /// The version of HTTP; without it "1.1".
     pub(in crate::scenario) http: Option<Http>,
+    /// HTTP/1.1: a new connection for each request, so that a Service chooses a pod for each; without it connections are kept.
+    pub(in crate::scenario) no_connection_reuse: Option<bool>,
     /// How many generators share the load; without it 1.
     #[schemars(range(min = 1, max = 16))]
     pub(in crate::scenario) generators: Option<u32>,

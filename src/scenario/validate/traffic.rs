@@ -68,7 +68,17 @@ fn one(
     if found.retry_after.is_some() && retries == 0 {
         notes.problem(&path.key("retryAfter"), "is said, and nothing is retried", "say retries: 3, too");
     }
-    let requests = requests(found.requests.as_deref(), path, notes);
+    let mut requests = requests(found.requests.as_deref(), path, notes);
+    if found.no_connection_reuse == Some(true) {
+        if matches!(found.http, Some(document::Http::Two)) {
+            let hint = "remove one of the two";
+            notes.problem(&path.key("noConnectionReuse"), "is HTTP/1.1's, and http is \"2\"", hint);
+        }
+        // Each side then closes once the answer is over.
+        for request in &mut requests {
+            request.headers.insert("connection".into(), "close".into());
+        }
+    }
     let traffic = Traffic {
         name: found.name.clone(),
         to: to?,
