@@ -58,7 +58,7 @@ record: build ## run every scenario that ships and keep the records that the dia
 KEPT := target/vm/keep
 verified: test-vm e2e ## run everything here and in the VM, and write docs/verified.md from the reports
 	rm -rf target/verified && $(EXIT137) run --out target/verified
-	EXIT137_VERIFIED="this host, root=target/verified/report.json;VM, root=$(KEPT)/as_root/report.json;VM, uid 1000=$(KEPT)/as_a_user/run/report.json;VM, root, whole machine=$(KEPT)/node_wide/report.json;VM, root, no kernel log=$(KEPT)/without_kmsg/report.json;kind, Kubernetes 1.20=target/e2e/report.json,target/e2e-traffic/report.json" \
+	EXIT137_VERIFIED="this host, root=target/verified/report.json;VM, root=$(KEPT)/as_root/report.json,$(KEPT)/traffic/report.json;VM, uid 1000=$(KEPT)/as_a_user/run/report.json;VM, root, whole machine=$(KEPT)/node_wide/report.json;VM, root, no kernel log=$(KEPT)/without_kmsg/report.json;kind, Kubernetes 1.20=target/e2e/report.json,target/e2e-traffic/report.json" \
 		$(CARGO) test --locked --test verified
 
 ROUNDS ?= 100

@@ -14,6 +14,8 @@ expect_status() {
   if [ $got != "$wanted" ]; then
     echo "FAILED: exit status $got instead of $wanted"
     failed=1
+    # Told again at the very end, which is what a cut log still has.
+    sed -n '/^\(failed\|inconclusive\|errored\) /,/^\(passed\|skipped\) \|^$/p' /tmp/report >>/tmp/failures
   fi
 }
 
@@ -24,14 +26,26 @@ paths() {
   done
 }
 
-as_root() {
-  expect_status 0 exit137 run --jobs 2 --out $KEEP/as_root
-  # There is no runtime of any stack here (tests/skips/check).
+# skips_are [-v] PATTERN: what the report skips are the lines of tests/skips/v2 that match (or do not). There is no runtime
+# of any stack here (tests/skips/check).
+skips_are() {
   sed -n 's/^skipped  *\([^ ]*\)  */\1: /p' /tmp/report | grep -v '^stack-[^:]*: needs the program ' >/tmp/skipped
-  if ! diff -u /vm/skips/v2 /tmp/skipped; then
+  if ! grep "$@" /vm/skips/v2 | diff -u - /tmp/skipped; then
     echo "FAILED: the skips are not those of tests/skips/v2"
     failed=1
   fi
+}
+
+as_root() {
+  # shellcheck disable=SC2046
+  expect_status 0 exit137 run --jobs 2 --out $KEEP/as_root $(ls /scenarios/*.yaml | grep -v /traffic-)
+  skips_are -v '^traffic-'
+}
+
+# Rates and latencies of emulated processors: one scenario at a time.
+traffic() {
+  expect_status 0 exit137 run --jobs 1 --out $KEEP/traffic /scenarios/traffic-*.yaml
+  skips_are '^traffic-'
 }
 
 # As a user with a delegated cgroup has it (systemd-run --user --scope -p Delegate=yes), the harness within. There is neither
@@ -73,11 +87,12 @@ without_kmsg() {
 }
 
 mkdir -p $KEEP
-[ $# -gt 0 ] || set -- as_root as_a_user node_wide wrong_on_purpose without_kmsg
+[ $# -gt 0 ] || set -- as_root traffic as_a_user node_wide wrong_on_purpose without_kmsg
 for part; do
   echo "== $part"
   $part
 done
 left=$(find /sys/fs/cgroup -type d -name 'exit137-*')
+[ ! -f /tmp/failures ] || { echo "== what failed"; cat /tmp/failures; }
 [ -z "$left" ] || { echo "FAILED: left behind: $left"; failed=1; }
 [ $failed = 0 ]
