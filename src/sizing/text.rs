@@ -134,7 +134,8 @@ fn answer_lines(out: &mut String, report: &SizeReport, folder: &str) {
             || "no value that was tried is without such signs but the far end".to_owned(),
             |knee| format!("{knee} is the nearest value tried without such signs"),
         );
-        let _ = writeln!(out, "    the cliff is at {}, the knee beside it: {knee}", answer.value);
+        let where_to = if report.outcome == Sized::NearEndHolds { "beyond" } else { "at" };
+        let _ = writeln!(out, "    the cliff is {where_to} {}, the knee beside it: {knee}", answer.value);
     }
     let _ = writeln!(out, "  from: {folder}/{}", answer.folder);
 }

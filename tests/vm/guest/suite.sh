@@ -48,6 +48,15 @@ traffic() {
   skips_are '^traffic-'
 }
 
+# The knee beside the cliff: a limit that is survived by reading the same files back and waiting for that is named as such.
+knee() {
+  expect_status 0 exit137 size /vm/scenarios/knee.yaml --set pods.web.containers.app.resources.limits.memory \
+    --from 8Mi --to 104Mi --step 8Mi --repeat 1 --out $KEEP/knee
+  for said in 'thrashing: it survives by reclaim: .*pages back' 'memory pressure (full)' 'the cliff is at [0-9]*Mi, the knee beside it'; do
+    grep -q "$said" /tmp/report || { echo "FAILED: nothing says $said"; failed=1; }
+  done
+}
+
 # As a user with a delegated cgroup has it (systemd-run --user --scope -p Delegate=yes), the harness within. There is neither
 # kernel log (Debian sets kernel.dmesg_restrict) nor tracefs: memory.events and wait status alone must give `high`.
 as_a_user() {
@@ -87,7 +96,7 @@ without_kmsg() {
 }
 
 mkdir -p $KEEP
-[ $# -gt 0 ] || set -- as_root traffic as_a_user node_wide wrong_on_purpose without_kmsg
+[ $# -gt 0 ] || set -- as_root traffic knee as_a_user node_wide wrong_on_purpose without_kmsg
 for part; do
   echo "== $part"
   $part
