@@ -50,7 +50,7 @@ pub fn measure() -> Measured<Vec<Row>> {
         return Ok(vec![Row::new("on kind", "not measured: EXIT137_BENCH_KIND names no kind cluster")]);
     };
     let mut rows = vec![to_the_victims_start(&cluster)?];
-    rows.push(to_attribution(&cluster)?);
+    rows.extend(to_attribution(&cluster)?);
     rows.push(memory(&cluster)?);
     Ok(rows)
 }
@@ -71,7 +71,7 @@ fn to_the_victims_start(cluster: &str) -> Measured<Row> {
     Ok(row)
 }
 
-fn to_attribution(cluster: &str) -> Measured<Row> {
+fn to_attribution(cluster: &str) -> Measured<Vec<Row>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?;
     let scenario = kills::scenario(PODS, LIFE_MS)?;
     let seen = runtime.block_on(async {
@@ -90,8 +90,13 @@ fn to_attribution(cluster: &str) -> Measured<Row> {
     let (p50, p99) = (percentile(&until, 0.5), percentile(&until, 0.99));
     let all = usize::try_from(PODS)? * usize::try_from(KILL_TRIALS)?;
     let what = format!("on kind: kill to attribution, {} of {all} kills", until.len());
-    Ok(Row::new(what, format!("p50 {p50:.1} ms, p99 {p99:.1} ms"))
-        .aim("p99 < 50 ms", p99 < 50.0 && until.len() == all))
+    let whole = Row::new(what, format!("p50 {p50:.1} ms, p99 {p99:.1} ms"))
+        .aim("p99 < 50 ms", p99 < 50.0 && until.len() == all);
+    // Before that the kernel frees what the victim holds, on the little CPU time that a pod without a request is given.
+    let after = seen.after_the_end();
+    let (p50, p99) = (percentile(&after, 0.5), percentile(&after, 0.99));
+    let ours = format!("p50 {p50:.1} ms, p99 {p99:.1} ms");
+    Ok(vec![whole, Row::new("  of that after the end of the victim, by the kernel's clock", ours)])
 }
 
 /// The most that the harness held while it made and watched 500 pods, and what it held at the median.

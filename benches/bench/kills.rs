@@ -29,6 +29,8 @@ pub struct Seen {
     stamped: HashMap<u64, u64>,
     folded: HashMap<u64, u64>,
     attributed: HashMap<u64, u64>,
+    /// The end of the victim itself, which frees its memory first.
+    ended: HashMap<u64, u64>,
     errors: Vec<f64>,
 }
 
@@ -39,6 +41,7 @@ struct Listener {
     logged: BTreeMap<u32, (u64, u64)>,
     marked: BTreeMap<u32, u64>,
     pids: BTreeMap<u32, ContainerRef>,
+    ended: BTreeMap<ContainerRef, u64>,
     seen: Seen,
 }
 
@@ -100,6 +103,7 @@ pub async fn trials<B: Backend>(backend: B, scenario: &Scenario, trials: u32) ->
         all.stamped.extend(seen.stamped);
         all.folded.extend(seen.folded);
         all.attributed.extend(seen.attributed);
+        all.ended.extend(seen.ended);
         all.errors.extend(seen.errors);
     }
     drop(shared);
@@ -116,6 +120,12 @@ impl Seen {
     pub fn until_attributed(&self) -> Vec<f64> {
         let until = |(number, at): (&u64, &u64)| Some(microseconds(*self.stamped.get(number)?, *at) / 1000.0);
         self.attributed.iter().filter_map(until).collect()
+    }
+
+    /// From the end of each victim, as the kernel stamped it, until its kill was attributed, in milliseconds.
+    pub fn after_the_end(&self) -> Vec<f64> {
+        let after = |(number, at): (&u64, &u64)| Some(microseconds(*self.ended.get(number)?, *at) / 1000.0);
+        self.attributed.iter().filter_map(after).collect()
     }
 }
 
@@ -143,7 +153,10 @@ impl Listener {
             (Fact::Victim(victim), Source::Trace) => {
                 self.marked.insert(victim.pid, at);
             }
-            (Fact::Ended(ended), _) => self.settle(&ended.container),
+            (Fact::Ended(ended), _) => {
+                self.ended.entry(ended.container.clone()).or_insert(at);
+                self.settle(&ended.container);
+            }
             _ => {}
         }
     }
@@ -162,7 +175,9 @@ impl Listener {
     }
 
     fn finish(mut self) -> Seen {
-        for (pid, (_, logged)) in &self.logged {
+        for (pid, (number, logged)) in &self.logged {
+            let ended = self.pids.get(pid).and_then(|container| self.ended.get(container));
+            self.seen.ended.extend(ended.map(|at| (*number, *at)));
             if let Some(marked) = self.marked.get(pid) {
                 self.seen.errors.push(microseconds((*marked).min(*logged), (*marked).max(*logged)));
             }
