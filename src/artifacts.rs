@@ -54,7 +54,13 @@ impl Artifacts {
             Path::new("exit137-runs").join(now.strftime("%Y%m%dT%H%M%S.%3fZ").to_string())
         };
         if let Some(parent) = folder.parent() {
-            fs::create_dir_all(parent)?;
+            let failed = |error: io::Error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot make {}: {error}; choose another --out", parent.display()),
+                )
+            };
+            fs::create_dir_all(parent).map_err(failed)?;
         }
         make(&folder)?;
         Ok(Self { folder, again: false })
@@ -63,6 +69,12 @@ impl Artifacts {
     /// The folder of a run that is gone on with.
     pub fn again(folder: &Path) -> Self {
         Self { folder: folder.to_path_buf(), again: true }
+    }
+
+    /// Removes it where nothing has come into it: the same command can then be given again.
+    pub fn discard_if_empty(&self) {
+        // One that holds something is refused, and stays.
+        let _ = fs::remove_dir(&self.folder);
     }
 
     /// Where it is.
@@ -143,7 +155,11 @@ pub fn unwritable(path: &Path) -> Option<String> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
         return None;
     }
-    let why = tempfile::NamedTempFile::new_in(folder_of(path)).err().map(|error| error.to_string());
+    let folder = folder_of(path);
+    let why = match fs::metadata(folder) {
+        Err(error) => Some(format!("its folder {}: {error}", folder.display())),
+        Ok(_) => tempfile::NamedTempFile::new_in(folder).err().map(|error| error.kind().to_string()),
+    };
     let why = why.or_else(|| path.is_dir().then(|| "it is a folder".to_owned()));
     why.map(|why| format!("cannot write {}: {why}", path.display()))
 }

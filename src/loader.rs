@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use crate::scenario::manifest::{ManifestFile, without_secrets};
-use crate::scenario::problem::KeyPath;
+use crate::scenario::problem::{KeyPath, nearest};
 use crate::scenario::setting::Settings;
 use crate::scenario::{self, Scenario, Text};
 
@@ -169,8 +169,16 @@ fn problem(path: &Path, what: String, hint: &str) -> Problem {
 /// The file itself, or every scenario file below a folder, sorted.
 fn files(path: &Path) -> Result<Vec<PathBuf>, Problem> {
     let metadata = fs::metadata(path).map_err(|error| {
-        let hint = "name a scenario file, a folder of them, or one that ships (`exit137 show` lists them)";
-        problem(path, format!("cannot be found: {error}"), hint)
+        let ships = SHIPPED.iter().filter_map(|(path, _)| Path::new(path).file_stem()?.to_str());
+        let meant = path.file_stem().and_then(|stem| nearest(stem.to_str()?, ships));
+        let hint = meant.map_or_else(
+            || {
+                "name a scenario file, a folder of them, or one that ships (`exit137 show` lists them)"
+                    .to_owned()
+            },
+            |meant| format!("did you mean {meant}, which ships?"),
+        );
+        problem(path, format!("cannot be found: {error}"), &hint)
     })?;
     if !metadata.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -196,12 +204,19 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Problem> {
         let path = entry.path();
         // A link to a folder is not followed: it may lead back here.
         if entry.file_type().map_err(failed)?.is_dir() {
-            walk(&path, found)?;
+            if !is_of_a_run(&path) {
+                walk(&path, found)?;
+            }
         } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
             found.push(path);
         }
     }
     Ok(())
+}
+
+/// Whether a run made this folder: what it keeps of scenarios are copies.
+fn is_of_a_run(folder: &Path) -> bool {
+    ["report.json", "size.json", "sweep.json", "trial-1"].iter().any(|kept| folder.join(kept).exists())
 }
 
 fn read_text(path: &Path) -> Result<String, Problem> {

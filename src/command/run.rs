@@ -52,7 +52,10 @@ pub fn run(args: &cli::Run, color: Color) -> ExitStatus {
     let mut work = EveryScenario { repeat: args.repeat };
     let (scenarios, interrupted) = match carry_out(&args.running, &selected, &artifacts, &mut work) {
         Ok(done) => done,
-        Err(why) => return fail(&why),
+        Err(why) => {
+            artifacts.discard_if_empty();
+            return fail(&why);
+        }
     };
     let host = scenarios.iter().find_map(|(_, host)| host.clone());
     let clusters = match artifacts::read_clusters(artifacts.folder()) {

@@ -25,7 +25,7 @@ pub fn sweep(args: &cli::Sweep, color: Color) -> ExitStatus {
         return status;
     }
     let artifacts = match &args.resume {
-        Some(folder) => match cells::same(folder, &loaded) {
+        Some(folder) => match cells::same(folder, &cells, &loaded) {
             Ok(()) => Artifacts::again(folder),
             Err(why) => return refuse(&why),
         },

@@ -23,6 +23,8 @@ pub enum Verdict {
     Fail {
         /// What.
         mismatches: Vec<Mismatch>,
+        /// What beside that could not be said.
+        open: Vec<String>,
     },
     /// The evidence does not reach to say pass or fail.
     Inconclusive {
@@ -88,7 +90,7 @@ pub fn judge(judged: &Judged<'_>) -> Verdict {
         return Verdict::Inconclusive { reasons };
     }
     match (notes.mismatches.is_empty(), notes.reasons.is_empty()) {
-        (false, _) => Verdict::Fail { mismatches: notes.mismatches },
+        (false, _) => Verdict::Fail { mismatches: notes.mismatches, open: notes.reasons },
         (true, false) => Verdict::Inconclusive { reasons: notes.reasons },
         (true, true) => Verdict::Pass,
     }

@@ -187,8 +187,11 @@ fn settle(
     }
     let cut_short = !matches!(ending, Some(Ending::Observed | Ending::TimedOut));
     match verdict {
-        Verdict::Fail { mismatches } if !cut_short => (Outcome::Failed, mismatches, reasons),
-        Verdict::Fail { mismatches } => (Outcome::Inconclusive, mismatches, reasons),
+        Verdict::Fail { mismatches, open } => {
+            reasons.extend(open);
+            let outcome = if cut_short { Outcome::Inconclusive } else { Outcome::Failed };
+            (outcome, mismatches, reasons)
+        }
         Verdict::Inconclusive { reasons: more } => {
             reasons.extend(more);
             (Outcome::Inconclusive, Vec::new(), reasons)

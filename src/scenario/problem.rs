@@ -107,7 +107,7 @@ impl fmt::Display for Problem {
 }
 
 /// The word of `known` that `word` is a slip of the pen for.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > SHOWN {
         return None;
     }

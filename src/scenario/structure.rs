@@ -92,7 +92,10 @@ fn describe(error: &ValidationError<'_>, flaws: &mut Vec<Flaw>) {
             say(path, true, format!("{key} is missing"), format!("add {key}: {}", lower_first(said)));
         }
         Kind::Type { kind } => {
-            let what = format!("is {}, and must be {}", shown(instance), wanted(kind));
+            let what = match unit_hint(around, instance) {
+                Some(_) if instance.is_number() => format!("{} lacks its unit", shown(instance)),
+                _ => format!("is {}, and must be {}", shown(instance), wanted(kind)),
+            };
             let hint = unit_hint(around, instance).or_else(|| shape_hint(kind, instance)).unwrap_or_default();
             say(path, false, what, hint);
         }
@@ -178,7 +181,9 @@ fn one_of(instance: &Value, options: &[Value]) -> (String, String) {
     let oom_killed = instance
         .as_str()
         .is_some_and(|word| ["oomkilled", "oom", "oom-killed"].contains(&word.to_lowercase().as_str()));
+    let unquoted = instance.is_number() && words.contains(&instance.to_string());
     let hint = match (meant, &words[..]) {
+        _ if unquoted => format!("write it in quotes: \"{instance}\""),
         (_, causes) if oom_killed && causes.iter().any(|word| word == "container-oom") => {
             "Kubernetes' OOMKilled can be container-oom, pod-oom, node-oom, child-oom, start-oom or resize-oom".to_owned()
         }
@@ -232,6 +237,7 @@ fn shape_hint(kind: &TypeKind, instance: &Value) -> Option<String> {
         "a list" => {
             Some(format!("write it as a list: [{}]", text.split_whitespace().collect::<Vec<_>>().join(", ")))
         }
+        "a mapping" if text.contains('/') => Some(format!("write it as a mapping: {{container: {text}}}")),
         "a mapping" => {
             Some(format!("write it as a mapping: {{{text}: …}}; `exit137 schema scenario` says with what"))
         }

@@ -17,7 +17,7 @@ use exit137_workload::Span;
 use super::document::Document;
 use super::manifest::Manifests;
 use super::problem::KeyPath;
-use super::{NEEDS_CLUSTER, Node, Observe, Requirement, Scenario};
+use super::{Bound, Measure, NEEDS_CLUSTER, Node, Observe, Requirement, Scenario};
 use selectors::Selectors;
 
 /// The smallest size that is a mistake: no machine has a pebibyte, and sums of what is smaller cannot overflow.
@@ -118,6 +118,11 @@ pub(super) fn scenario(document: Document, manifests: &Manifests, notes: &mut No
     let expect = expect::expect(&document.expect, &seen, notes);
     if notes.needs_cluster && !cluster {
         requires.push(Requirement::Cluster);
+    }
+    // A container's own PSI is cgroup v2's (Documentation/accounting/psi.rst).
+    let pressure = |bound: &Bound| matches!(bound.measure, Measure::PressureFull | Measure::PressureSome);
+    if expect.bounds.iter().any(pressure) && !requires.contains(&Requirement::Cgroup(2)) {
+        requires.push(Requirement::Cgroup(2));
     }
     let watched = observe.for_ms + observe.settle_ms;
     let timeout_ms = document.timeout.map_or(watched + SPARE_MS, |timeout| {

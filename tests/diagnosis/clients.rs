@@ -263,8 +263,7 @@ fn thresholds_are_held_against_the_part_that_they_are_about() {
     ] {
         let verdict =
             passes(&expect(over.clone(), threshold(metric, aggregate, operator, value)), &observations);
-        let fails =
-            matches!(&verdict, Verdict::Fail { mismatches } if mismatches[0].what.contains(metric.as_str()));
+        let fails = matches!(&verdict, Verdict::Fail { mismatches, .. } if mismatches[0].what.contains(metric.as_str()));
         assert!(
             if holds { verdict == Verdict::Pass } else { fails },
             "{over}, {metric:?} {aggregate:?} {value}: {verdict:?}"
@@ -279,7 +278,7 @@ fn a_threshold_without_data_fails_as_having_none() {
         let mut expect = expect(over, threshold);
         expect.terminations.clear();
         match passes(&expect, observations) {
-            Verdict::Fail { mismatches } => mismatches[0].actual.clone(),
+            Verdict::Fail { mismatches, .. } => mismatches[0].actual.clone(),
             other => panic!("{other:?}"),
         }
     };

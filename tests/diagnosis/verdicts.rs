@@ -82,7 +82,7 @@ fn lives(play: impl FnOnce(&mut Stream, &crate::stream::Run)) -> Vec<Observation
 
 fn what(verdict: &Verdict) -> Vec<String> {
     match verdict {
-        Verdict::Fail { mismatches } => mismatches.iter().map(|mismatch| mismatch.what.clone()).collect(),
+        Verdict::Fail { mismatches, .. } => mismatches.iter().map(|mismatch| mismatch.what.clone()).collect(),
         Verdict::Pass | Verdict::Inconclusive { .. } => panic!("{verdict:#?}"),
     }
 }
@@ -105,7 +105,7 @@ fn what_was_expected_and_nothing_else_passes() {
 #[test]
 fn another_cause_fails_with_expected_beside_actual_and_the_evidence() {
     let verdict = passes(&expecting(ends_by(Cause::NodeOom, (1, 1))), &runs(&["oom"]));
-    let Verdict::Fail { mismatches } = verdict else { panic!("{verdict:?}") };
+    let Verdict::Fail { mismatches, .. } = verdict else { panic!("{verdict:?}") };
     assert_eq!(mismatches.len(), 1, "{mismatches:#?}");
     assert_eq!(mismatches[0].expected, "node-oom");
     assert!(mismatches[0].actual.starts_with("container-oom"));

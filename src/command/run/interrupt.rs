@@ -1,7 +1,7 @@
 //! What ends a run early: signals, its own timeout, the guardian's alarm.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use exit137_workload::Span;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,6 +17,10 @@ pub(super) struct Interrupt {
     pub(super) asked: watch::Receiver<bool>,
     why: Arc<Mutex<Option<(ExitStatus, String)>>>,
 }
+
+/// What stops a whole group of processes (`timeout`, `npm`, a shell's `kill 0`) signals it and them, so that one signal comes
+/// twice; whoever asks twice takes longer.
+const TWICE: Duration = Duration::from_millis(100);
 
 /// The signals that end a run, from when on they no longer end the process by themselves.
 #[derive(Debug)]
@@ -51,7 +55,7 @@ impl Interrupt {
         tokio::spawn(async move {
             let deadline = tokio::time::sleep(Duration::from_millis(timeout.ms));
             tokio::pin!(deadline);
-            let mut alarmed = false;
+            let (mut alarmed, mut signalled) = (false, None::<Instant>);
             loop {
                 let (status, text) = tokio::select! {
                     _ = interrupt.recv() => (ExitStatus::Interrupted, "interrupted by SIGINT; tidying up (once more: at once)".to_owned()),
@@ -65,8 +69,11 @@ impl Interrupt {
                         (ExitStatus::Environment, alarm.borrow().clone().unwrap_or_default())
                     }
                 };
-                if *sender.borrow() && matches!(status, ExitStatus::Interrupted | ExitStatus::Terminated) {
-                    at_once(status);
+                if matches!(status, ExitStatus::Interrupted | ExitStatus::Terminated) {
+                    let before = signalled.replace(Instant::now());
+                    if *sender.borrow() && before.is_none_or(|before| before.elapsed() > TWICE) {
+                        at_once(status);
+                    }
                 }
                 reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((status, text));
                 sender.send_replace(true);

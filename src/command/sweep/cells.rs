@@ -98,9 +98,24 @@ impl Cells {
 }
 
 /// Whether this folder holds the same sweep, as far as it has come.
-pub(super) fn same(folder: &Path, loaded: &[Loaded]) -> Result<(), String> {
-    if !folder.join("sweep.json").is_file() {
-        return Err(format!("{} holds no sweep to go on with; start one with --out", folder.display()));
+pub(super) fn same(folder: &Path, cells: &Cells, loaded: &[Loaded]) -> Result<(), String> {
+    let kept = fs::read_to_string(folder.join("sweep.json"));
+    let kept =
+        kept.map_err(|_| format!("{} holds no sweep to go on with; start one with --out", folder.display()))?;
+    let kept: SweepReport = serde_json::from_str(&kept)
+        .map_err(|error| format!("cannot read {}/sweep.json: {error}", folder.display()))?;
+    let grid = |report: &SweepReport| {
+        let values: Vec<_> = report.cells.iter().map(|cell| cell.values.clone()).collect();
+        (report.paths.clone(), values)
+    };
+    if grid(&kept) != grid(&cells.report(loaded, folder)) {
+        let before: Vec<String> = kept.paths.iter().map(|path| format!("--set {path}=…")).collect();
+        return Err(format!(
+            "{} holds another grid, of {} cells by {}; give the sweep the same arguments, or start another one",
+            folder.display(),
+            kept.cells.len(),
+            before.join(" ")
+        ));
     }
     for Loaded { scenario, .. } in loaded {
         let kept = folder.join(&scenario.name).join("scenario.yaml");

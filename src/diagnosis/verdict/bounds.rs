@@ -55,7 +55,14 @@ fn check(bound: &Bound, container: &str, summary: &MemorySummary, sure: bool, no
                 Vec::new(),
             );
         }
-        (_, None) => notes.reasons.push(format!("{container}: {}: no data", bound.text)),
+        (_, None) => {
+            let why = match bound.measure {
+                Measure::LimitHits => ": the limit was met, and this kernel's cgroup v1 does not count that",
+                Measure::Peak | Measure::P95 | Measure::WorkingSet | Measure::Refaults => "",
+                Measure::PressureFull | Measure::PressureSome => ": it needs cgroup v2 with PSI",
+            };
+            notes.reasons.push(format!("{container}: {}: no data{why}", bound.text));
+        }
         (None, Some(_)) => {
             notes.reasons.push(format!("{container}: {}: there is nothing to compare with", bound.text));
         }

@@ -8,7 +8,7 @@ use crate::scenario::problem::{KeyPath, nearest};
 use crate::scenario::structure::slip;
 use crate::scenario::{
     Bound, Comparison, ContainerSelector, Expect, ExpectedHiddenKills, ExpectedRestarts, ExpectedTermination,
-    Measure, Node, Observe, Operator, Reference, RestartPolicy, Role, Window,
+    Measure, Node, Observe, Operator, Over, Reference, RestartPolicy, Role, Window,
 };
 
 use super::selectors::Selectors;
@@ -380,6 +380,7 @@ fn contradictions(
         for (key, is_said) in [
             ("terminations", !document.terminations.is_empty()),
             ("hiddenKills", !document.hidden_kills.is_empty()),
+            ("traffic", expect.traffic.iter().any(|traffic| matches!(traffic.over, Over::Around { .. }))),
             ("restarts", document.restarts.iter().any(|count| count.min.is_some_and(|min| min > 0))),
         ] {
             if is_said {

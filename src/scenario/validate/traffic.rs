@@ -3,9 +3,9 @@
 use exit137_workload::Span;
 use exit137_workload::traffic::{HttpVersion, Load, LoadStage, Request};
 
-use crate::scenario::Traffic;
 use crate::scenario::document::{self, Executor};
 use crate::scenario::problem::KeyPath;
+use crate::scenario::{Program, Traffic};
 
 use super::Notes;
 use super::selectors::Selectors;
@@ -67,6 +67,14 @@ fn one(
     let retries = found.retries.unwrap_or(0);
     if found.retry_after.is_some() && retries == 0 {
         notes.problem(&path.key("retryAfter"), "is said, and nothing is retried", "say retries: 3, too");
+    }
+    let served = to.as_ref().and_then(|to| selectors.container(to));
+    let served = served.is_some_and(|(_, container)| match &container.program {
+        Program::Workload(workload) => workload.serve.is_some(),
+        _ => false,
+    });
+    if served && matches!(found.http, Some(document::Http::Two)) {
+        notes.problem(&path.key("http"), "is \"2\", and serve speaks HTTP/1.1", "leave it out");
     }
     let mut requests = requests(found.requests.as_deref(), path, notes);
     if found.no_connection_reuse == Some(true) {
