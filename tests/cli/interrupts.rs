@@ -39,6 +39,23 @@ fn a_sigterm_is_143_within_five_seconds_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn a_signal_to_the_whole_group_and_to_it_counts_once() {
+    if !is_root() {
+        return;
+    }
+    let desk = Desk::with("endless", &endless());
+    let live = Live::start(&desk, "endless", &[]);
+    // As timeout(1) does it.
+    live.signal(Signal::INT);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    live.signal(Signal::INT);
+    let (ran, left) = live.end();
+    let ran = ran.exits(130);
+    assert_eq!(left.now(), [""; 0]);
+    assert!(ran.stdout.contains("cut short"), "it did not tidy up: {}", ran.stdout);
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once_and_the_guardian_cleans_up() {
     if !is_root() {
         return;

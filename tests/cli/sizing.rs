@@ -190,23 +190,18 @@ fn a_sweep_that_was_interrupted_goes_on_where_it_was_and_runs_nothing_twice() {
     let csv = fs::read_to_string(out.join("sweep.csv")).unwrap();
     assert!(csv.contains("12Mi,2,2,0,2,0,4 container-oom,"), "{csv}");
 
-    let other = ran(
-        &desk,
-        "sweep",
-        &[
-            "--set",
-            &limits,
-            "--set",
-            "pods.web.replicas=1,2",
-            "--set",
-            "observe.for=1s",
-            "--resume",
-            out.to_str().unwrap(),
-        ],
-    );
-    assert_eq!(other.status, Some(0), "a sweep may be given more: {other:#?}");
+    let resume = ["--repeat", "2", "--resume", out.to_str().unwrap()];
+    let limits = format!("{LIMIT}=12Mi,32Mi,40Mi");
+    let wider = ["--set", &limits, "--set", "pods.web.replicas=1,2"];
+    let more = ran(&desk, "sweep", &[&wider[..], &resume].concat()).exits(0);
+    assert_eq!(json(&more, "sweep.json")["cells"].as_array().unwrap().len(), 6);
+    assert!(!more.stderr.contains("start  hog-32mi-1\n"), "{}", more.stderr);
+    for other in [&set[..2], &["--set", "pods.web.replicas=1,2"]] {
+        let refused = ran(&desk, "sweep", &[other, &resume].concat()).exits(2);
+        assert!(refused.stderr.contains("holds another grid, of 6 cells"), "{}", refused.stderr);
+    }
     desk.scenario("hog", &hog().replace("20Mi", "21Mi"));
-    let changed = ran(&desk, "sweep", &[&set[..], &["--resume", out.to_str().unwrap()]].concat()).exits(2);
+    let changed = ran(&desk, "sweep", &[&wider[..], &resume].concat()).exits(2);
     assert!(changed.stderr.contains("was run with another scenario"), "{}", changed.stderr);
 }
 

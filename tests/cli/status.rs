@@ -108,6 +108,32 @@ fn it_is_3_when_the_folder_cannot_be_made() {
 }
 
 #[test]
+fn it_is_3_and_no_folder_stays_when_nothing_can_be_made_here() {
+    let desk = Desk::with("brief", &brief());
+    let ran = desk.run(&["--out", "/proc/version/out"]).exits(3);
+    assert!(ran.stderr.contains("cannot make /proc/version: "), "{}", ran.stderr);
+    let ran = desk.run(&["--json", "/nowhere/report.json"]).exits(3);
+    assert!(ran.stderr.contains("its folder /nowhere: No such file"), "{}", ran.stderr);
+    let ran = desk.run(&["--on", "cluster", "--context", "none-such"]).exits(3);
+    assert!(!ran.out.exists(), "an empty folder would be in the way of the next try");
+}
+
+#[test]
+fn what_runs_keep_is_no_scenario_and_a_slip_in_a_shipped_name_is_seen() {
+    if !is_root() {
+        return;
+    }
+    let desk = Desk::with("brief", &brief());
+    let folder = desk.scenarios();
+    for _ in 0..2 {
+        let run = exit137().current_dir(&folder).args(["run", "."]).output().unwrap();
+        assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
+    }
+    let ran = with(&["run", "limit-fats"]).exits(2);
+    assert!(ran.stderr.contains("did you mean limit-fast"), "{}", ran.stderr);
+}
+
+#[test]
 fn it_is_3_when_a_report_could_not_be_written_and_that_is_known_before_anything_runs() {
     let ran = Desk::with("brief", &brief()).run(&["--junit", "/proc/exit137.xml"]).exits(3);
     assert!(ran.stderr.contains("cannot write /proc/exit137.xml"), "{}", ran.stderr);

@@ -103,6 +103,19 @@ fn what_was_expected_and_nothing_else_passes() {
 }
 
 #[test]
+fn what_stays_open_is_told_beside_what_failed() {
+    let headroom = Bound {
+        container: app(),
+        measure: Measure::PressureFull,
+        comparison: Comparison { operator: Operator::Less, reference: Reference::Number(5.0) },
+        text: "pressure full < 5%".to_owned(),
+    };
+    let expect = Expect { bounds: vec![headroom], ..expecting(ends_by(Cause::NodeOom, (1, 1))) };
+    let Verdict::Fail { open, .. } = passes(&expect, &runs(&["oom"])) else { panic!("it passed") };
+    assert!(open.join("\n").contains("pressure full < 5%: no data"), "{open:?}");
+}
+
+#[test]
 fn another_cause_fails_with_expected_beside_actual_and_the_evidence() {
     let verdict = passes(&expecting(ends_by(Cause::NodeOom, (1, 1))), &runs(&["oom"]));
     let Verdict::Fail { mismatches, .. } = verdict else { panic!("{verdict:?}") };

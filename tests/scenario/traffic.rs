@@ -71,6 +71,15 @@ fn a_connection_for_each_request_is_asked_of_the_server_and_is_for_http_1() {
 }
 
 #[test]
+fn what_cannot_come_true_of_traffic_is_refused() {
+    let around = "nothingDies: true, traffic: [{of: main, over: {around: web/app, before: 1s, after: 1s}, http_reqs: count>1}]";
+    refused(&with(&rate(""), around), &["traffic: contradicts nothingDies"]);
+    let two = with(&rate(", http: '2'"), "").replace("idle: {}", "serve: {port: 8080, cap: 8Mi}");
+    refused(&two, &["http: is \"2\", and serve speaks HTTP/1.1"]);
+    refused(&with(&rate(", http: 2"), ""), &["2 is not known here", "write it in quotes: \"2\""]);
+}
+
+#[test]
 fn a_key_of_another_executor_is_refused_and_a_missing_one_is_named() {
     let executor = |rest: &str| with(&format!("{MAIN}, executor: {rest}"), "");
     refused(

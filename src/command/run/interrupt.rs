@@ -1,12 +1,13 @@
 //! What ends a run early: signals, its own timeout, the guardian's alarm.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use exit137_workload::Span;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::command::complain;
 use crate::exit_status::ExitStatus;
 
@@ -18,9 +19,9 @@ pub(super) struct Interrupt {
     why: Arc<Mutex<Option<(ExitStatus, String)>>>,
 }
 
-/// What stops a whole group of processes (`timeout`, `npm`, a shell's `kill 0`) signals it and them, so that one signal comes
-/// twice; whoever asks twice takes longer.
-const TWICE: Duration = Duration::from_millis(100);
+/// What stops a whole group of processes (`timeout`, `npm`, a shell's `kill 0`) signals it and them, so that the same
+/// one comes twice; whoever asks twice takes longer.
+const TWICE_NS: u64 = 100_000_000;
 
 /// The signals that end a run, from when on they no longer end the process by themselves.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl Interrupt {
         tokio::spawn(async move {
             let deadline = tokio::time::sleep(Duration::from_millis(timeout.ms));
             tokio::pin!(deadline);
-            let (mut alarmed, mut signalled) = (false, None::<Instant>);
+            let (mut alarmed, mut signalled) = (false, None::<(ExitStatus, u64)>);
             loop {
                 let (status, text) = tokio::select! {
                     _ = interrupt.recv() => (ExitStatus::Interrupted, "interrupted by SIGINT; tidying up (once more: at once)".to_owned()),
@@ -70,8 +71,11 @@ impl Interrupt {
                     }
                 };
                 if matches!(status, ExitStatus::Interrupted | ExitStatus::Terminated) {
-                    let before = signalled.replace(Instant::now());
-                    if *sender.borrow() && before.is_none_or(|before| before.elapsed() > TWICE) {
+                    let now = clock::boot_ns();
+                    let same = signalled
+                        .replace((status, now))
+                        .is_some_and(|(before, at)| before == status && now - at < TWICE_NS);
+                    if *sender.borrow() && !same {
                         at_once(status);
                     }
                 }

@@ -104,14 +104,13 @@ pub(super) fn same(folder: &Path, cells: &Cells, loaded: &[Loaded]) -> Result<()
         kept.map_err(|_| format!("{} holds no sweep to go on with; start one with --out", folder.display()))?;
     let kept: SweepReport = serde_json::from_str(&kept)
         .map_err(|error| format!("cannot read {}/sweep.json: {error}", folder.display()))?;
-    let grid = |report: &SweepReport| {
-        let values: Vec<_> = report.cells.iter().map(|cell| cell.values.clone()).collect();
-        (report.paths.clone(), values)
-    };
-    if grid(&kept) != grid(&cells.report(loaded, folder)) {
+    let values = |cell: &[Setting]| cell.iter().map(|setting| setting.value.clone()).collect::<Vec<_>>();
+    let now: HashSet<Vec<String>> = cells.grid.iter().map(|cell| values(cell)).collect();
+    // More values may be tried, none forgotten.
+    if kept.paths != cells.paths || !kept.cells.iter().all(|cell| now.contains(&cell.values)) {
         let before: Vec<String> = kept.paths.iter().map(|path| format!("--set {path}=…")).collect();
         return Err(format!(
-            "{} holds another grid, of {} cells by {}; give the sweep the same arguments, or start another one",
+            "{} holds another grid, of {} cells by {}; give the sweep the same fields and at least the same values, or start another one",
             folder.display(),
             kept.cells.len(),
             before.join(" ")

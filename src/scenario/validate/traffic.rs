@@ -71,7 +71,7 @@ fn one(
     let served = to.as_ref().and_then(|to| selectors.container(to));
     let served = served.is_some_and(|(_, container)| match &container.program {
         Program::Workload(workload) => workload.serve.is_some(),
-        _ => false,
+        Program::Command(_) => false,
     });
     if served && matches!(found.http, Some(document::Http::Two)) {
         notes.problem(&path.key("http"), "is \"2\", and serve speaks HTTP/1.1", "leave it out");
