@@ -65,6 +65,8 @@ pub struct MemorySummaries {
     limits: BTreeMap<String, u64>,
     pods: BTreeMap<String, String>,
     pod_hits: BTreeMap<String, u64>,
+    /// By the PIDs of main processes.
+    mains: BTreeMap<u32, ContainerRef>,
     full_pods: BTreeSet<String>,
     /// When the readings ended before the run did.
     lost_at: Option<u64>,
@@ -77,6 +79,8 @@ struct Container {
     working_set: Option<Weighted>,
     /// Where usage changed, so that a moment can be looked up: 16 bytes for each change.
     readings: Vec<(u64, u64)>,
+    /// What the kernel says that its main process held when it was OOM-killed: anonymous memory, which is charged to it.
+    killed_with: u64,
 }
 
 /// A histogram of values, each counting as long as it lasted.
@@ -108,6 +112,13 @@ impl MemorySummaries {
                 let summary = &mut self.containers.entry(start.container.clone()).or_default().summary;
                 summary.request = start.request;
                 summary.limit = start.limit.or(summary.limit);
+                self.mains.extend(start.pid.map(|pid| (pid, start.container.clone())));
+            }
+            Fact::KernelKilled(killed) => {
+                if let Some(container) = self.mains.get(&killed.pid) {
+                    let container = self.containers.entry(container.clone()).or_default();
+                    container.killed_with = container.killed_with.max(killed.anon_rss);
+                }
             }
             Fact::Counters(counters) => self.count(counters),
             Fact::LimitChanged(change) if change.refused.is_none() => {
@@ -131,7 +142,6 @@ impl MemorySummaries {
             | Fact::Action(_)
             | Fact::OomInvoked { .. }
             | Fact::OomSummary(_)
-            | Fact::KernelKilled(_)
             | Fact::OomGroup { .. }
             | Fact::Signal(_)
             | Fact::Victim(_)
@@ -216,10 +226,14 @@ impl MemorySummaries {
     }
 
     /// A container's memory when it died. Where the kernel says that its own limit was reached, that is what it used: the
-    /// last reading is always a little before the last page. Where its pod's was, it is the most that it was ever charged.
+    /// last reading is always a little before the last page. Where its pod's was, it is the most that it was ever charged. Readings
+    /// come late on a busy machine: it is never less than the kernel says of the main process that it killed.
     pub fn at_death(&self, termination: &Termination) -> MemoryAtDeath {
         let container = &termination.container;
         let limit = termination.limit;
+        let killed_with = self.containers.get(container).map_or(0, |memory| memory.killed_with);
+        let known =
+            |usage: Option<u64>| MemoryAtDeath { usage: usage.map(|usage| usage.max(killed_with)), limit };
         let reached = termination.attribution.as_ref().filter(|found| found.cause == Cause::ContainerOom);
         if let Some(found) = reached {
             // Its own cgroup was full: that is exact. Where its pod's was, others may have had a share.
@@ -231,17 +245,16 @@ impl MemorySummaries {
             }
             let killed = termination.killed_at.map_or(u64::MAX, |killed| killed.moment.latest());
             if self.lost_at.is_some_and(|lost| lost <= killed) {
-                return MemoryAtDeath { usage: None, limit };
+                return known(None);
             }
             let last = self.usage_at(container, killed);
             let peak = self.of(container).and_then(|summary| summary.peak);
-            return MemoryAtDeath { usage: peak.max(last), limit };
+            return known(peak.max(last));
         }
         // What a SIGKILL frees is gone before the end is noticed: without the kill's moment nothing is known.
         let by_itself = termination.end.and_then(End::sigkilled) == Some(false);
         let died = termination.killed_at.or(termination.ended_at.filter(|_| by_itself));
-        let usage = died.and_then(|died| self.usage_at(container, died.moment.latest()));
-        MemoryAtDeath { usage, limit }
+        known(died.and_then(|died| self.usage_at(container, died.moment.latest())))
     }
 }
 
@@ -301,7 +314,7 @@ fn worst(known: Option<f64>, new: Option<f64>) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::diagnosis::Stamped;
-    use crate::evidence::{Breakdown, CgroupMade, Moment};
+    use crate::evidence::{Breakdown, CgroupMade, ContainerStarted, KernelKilled, Moment};
 
     const MIB: u64 = 1 << 20;
 
@@ -335,6 +348,23 @@ mod tests {
         }
     }
 
+    fn ended(end: End, killed_at: Option<Stamped>) -> Termination {
+        Termination {
+            container: app(),
+            end: Some(end),
+            unseen: false,
+            reason: None,
+            started_at: None,
+            killed_at,
+            ended_at: Some(Stamped { moment: Moment::exactly(20_000_000), source: Source::Runtime }),
+            attribution: None,
+            asked: None,
+            limit: None,
+            request: None,
+            clients: Vec::new(),
+        }
+    }
+
     #[test]
     fn a_reading_counts_for_as_long_as_it_lasted() {
         let mut memory = watched();
@@ -362,23 +392,46 @@ mod tests {
     }
 
     #[test]
+    fn a_late_reading_is_no_less_than_what_the_kernel_says_of_whom_it_killed() {
+        let mut memory = watched();
+        memory.sample(&reading(10, 20));
+        let started = ContainerStarted {
+            container: app(),
+            id: None,
+            pid: Some(100),
+            runtime_pid: None,
+            request: None,
+            limit: Some(64 * MIB),
+            pod_level_limit: false,
+            neighbours: 0,
+            oom_score_adj: None,
+            oom_score_adj_asked: None,
+            rlimit_cpu: None,
+            grace_seconds: 30,
+        };
+        let killed = |pid, mib: u64| {
+            Fact::KernelKilled(KernelKilled {
+                pid,
+                comm: "app".to_owned(),
+                memcg: true,
+                anon_rss: mib * MIB,
+                file_rss: 0,
+                shmem_rss: 0,
+                oom_score_adj: None,
+            })
+        };
+        let moment = Moment::exactly(15_000_000);
+        for fact in [Fact::Started(started), killed(100, 60), killed(7, 63)] {
+            memory.observe(&Observation { sequence: 1, source: Source::Kmsg, moment, raw: None, fact });
+        }
+        let killed_at = Some(Stamped { moment, source: Source::Trace });
+        assert_eq!(memory.at_death(&ended(End::Signaled(9), killed_at)).usage, Some(60 * MIB));
+    }
+
+    #[test]
     fn without_the_moment_of_a_sigkill_or_readings_until_then_memory_at_death_is_not_known() {
         let mut memory = watched();
         memory.sample(&reading(10, 60));
-        let ended = |end, killed_at| Termination {
-            container: app(),
-            end: Some(end),
-            unseen: false,
-            reason: None,
-            started_at: None,
-            killed_at,
-            ended_at: Some(Stamped { moment: Moment::exactly(20_000_000), source: Source::Runtime }),
-            attribution: None,
-            asked: None,
-            limit: None,
-            request: None,
-            clients: Vec::new(),
-        };
         let killed_at = Some(Stamped { moment: Moment::exactly(15_000_000), source: Source::Trace });
         assert_eq!(memory.at_death(&ended(End::Signaled(9), killed_at)).usage, Some(60 * MIB));
         assert_eq!(memory.at_death(&ended(End::Signaled(9), None)).usage, None);

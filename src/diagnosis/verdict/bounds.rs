@@ -57,9 +57,16 @@ fn check(bound: &Bound, container: &str, summary: &MemorySummary, sure: bool, no
         }
         (_, None) => {
             let why = match bound.measure {
-                Measure::LimitHits => ": the limit was met, and this kernel's cgroup v1 does not count that",
-                Measure::Peak | Measure::P95 | Measure::WorkingSet | Measure::Refaults => "",
+                // Known to be met, or else there would be a count.
+                Measure::LimitHits if summary.peak.is_some() => {
+                    ": it met the limit, and this kernel's cgroup v1 does not count how often"
+                }
                 Measure::PressureFull | Measure::PressureSome => ": it needs cgroup v2 with PSI",
+                Measure::LimitHits
+                | Measure::Peak
+                | Measure::P95
+                | Measure::WorkingSet
+                | Measure::Refaults => "",
             };
             notes.reasons.push(format!("{container}: {}: no data{why}", bound.text));
         }
