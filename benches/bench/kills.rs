@@ -118,14 +118,17 @@ pub async fn trials<B: Backend>(backend: B, scenario: &Scenario, trials: u32) ->
 impl Seen {
     /// From the kernel's stamp on each kill until it was attributed, in milliseconds.
     pub fn until_attributed(&self) -> Vec<f64> {
-        let until = |(number, at): (&u64, &u64)| Some(microseconds(*self.stamped.get(number)?, *at) / 1000.0);
-        self.attributed.iter().filter_map(until).collect()
+        self.attributed_since(&self.stamped)
     }
 
     /// From the end of each victim, as the kernel stamped it, until its kill was attributed, in milliseconds.
     pub fn after_the_end(&self) -> Vec<f64> {
-        let after = |(number, at): (&u64, &u64)| Some(microseconds(*self.ended.get(number)?, *at) / 1000.0);
-        self.attributed.iter().filter_map(after).collect()
+        self.attributed_since(&self.ended)
+    }
+
+    fn attributed_since(&self, began: &HashMap<u64, u64>) -> Vec<f64> {
+        let since = |(number, at): (&u64, &u64)| Some(microseconds(*began.get(number)?, *at) / 1000.0);
+        self.attributed.iter().filter_map(since).collect()
     }
 }
 

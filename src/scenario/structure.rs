@@ -92,12 +92,13 @@ fn describe(error: &ValidationError<'_>, flaws: &mut Vec<Flaw>) {
             say(path, true, format!("{key} is missing"), format!("add {key}: {}", lower_first(said)));
         }
         Kind::Type { kind } => {
-            let what = match unit_hint(around, instance) {
-                Some(_) if instance.is_number() => format!("{} lacks its unit", shown(instance)),
-                _ => format!("is {}, and must be {}", shown(instance), wanted(kind)),
+            let unit = unit_hint(around, instance);
+            let what = if unit.is_some() && instance.is_number() {
+                format!("{} lacks its unit", shown(instance))
+            } else {
+                format!("is {}, and must be {}", shown(instance), wanted(kind))
             };
-            let hint = unit_hint(around, instance).or_else(|| shape_hint(kind, instance)).unwrap_or_default();
-            say(path, false, what, hint);
+            say(path, false, what, unit.or_else(|| shape_hint(kind, instance)).unwrap_or_default());
         }
         Kind::Pattern { .. } => {
             let (what, hint) = match unit_hint(around, instance) {

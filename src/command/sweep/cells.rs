@@ -46,7 +46,6 @@ impl Cells {
 
     /// The scenario of each cell, under a name of its own.
     pub(super) fn load(&self) -> Result<Vec<Loaded>, Vec<Problem>> {
-        let values = |cell: &[Setting]| cell.iter().map(|setting| setting.value.clone()).collect::<Vec<_>>();
         let mut names: Vec<String> =
             self.grid.iter().map(|cell| grid::name(&self.name, &values(cell))).collect();
         // Values may differ in what a name cannot hold.
@@ -76,7 +75,7 @@ impl Cells {
             let skipped =
                 reported.skipped.filter(|_| artifacts::read_skip(&path).is_ok_and(|skip| skip.is_some()));
             Cell {
-                values: cell.iter().map(|setting| setting.value.clone()).collect(),
+                values: values(cell),
                 folder: name,
                 skipped,
                 errored: reported.outcome == Outcome::Errored,
@@ -97,6 +96,11 @@ impl Cells {
     }
 }
 
+/// What a cell sets its fields to.
+fn values(cell: &[Setting]) -> Vec<String> {
+    cell.iter().map(|setting| setting.value.clone()).collect()
+}
+
 /// Whether this folder holds the same sweep, as far as it has come.
 pub(super) fn same(folder: &Path, cells: &Cells, loaded: &[Loaded]) -> Result<(), String> {
     let kept = fs::read_to_string(folder.join("sweep.json"));
@@ -104,7 +108,6 @@ pub(super) fn same(folder: &Path, cells: &Cells, loaded: &[Loaded]) -> Result<()
         kept.map_err(|_| format!("{} holds no sweep to go on with; start one with --out", folder.display()))?;
     let kept: SweepReport = serde_json::from_str(&kept)
         .map_err(|error| format!("cannot read {}/sweep.json: {error}", folder.display()))?;
-    let values = |cell: &[Setting]| cell.iter().map(|setting| setting.value.clone()).collect::<Vec<_>>();
     let now: HashSet<Vec<String>> = cells.grid.iter().map(|cell| values(cell)).collect();
     // More values may be tried, none forgotten.
     if kept.paths != cells.paths || !kept.cells.iter().all(|cell| now.contains(&cell.values)) {

@@ -68,17 +68,18 @@ fn one(
     if found.retry_after.is_some() && retries == 0 {
         notes.problem(&path.key("retryAfter"), "is said, and nothing is retried", "say retries: 3, too");
     }
-    let served = to.as_ref().and_then(|to| selectors.container(to));
-    let served = served.is_some_and(|(_, container)| match &container.program {
-        Program::Workload(workload) => workload.serve.is_some(),
-        Program::Command(_) => false,
-    });
-    if served && matches!(found.http, Some(document::Http::Two)) {
+    let http = match found.http {
+        None | Some(document::Http::One) => HttpVersion::Http1,
+        Some(document::Http::Two) => HttpVersion::Http2,
+    };
+    let program = to.as_ref().and_then(|to| selectors.container(to)).map(|(_, container)| &container.program);
+    let served = matches!(program, Some(Program::Workload(workload)) if workload.serve.is_some());
+    if served && http == HttpVersion::Http2 {
         notes.problem(&path.key("http"), "is \"2\", and serve speaks HTTP/1.1", "leave it out");
     }
     let mut requests = requests(found.requests.as_deref(), path, notes);
     if found.no_connection_reuse == Some(true) {
-        if matches!(found.http, Some(document::Http::Two)) {
+        if http == HttpVersion::Http2 {
             let hint = "remove one of the two";
             notes.problem(&path.key("noConnectionReuse"), "is HTTP/1.1's, and http is \"2\"", hint);
         }
@@ -94,10 +95,7 @@ fn one(
         load: load?,
         start_ms,
         graceful_stop_ms,
-        http: match found.http {
-            None | Some(document::Http::One) => HttpVersion::Http1,
-            Some(document::Http::Two) => HttpVersion::Http2,
-        },
+        http,
         generators: found.generators.unwrap_or(1),
         retries,
         retry_after_ms,

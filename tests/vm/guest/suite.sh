@@ -15,7 +15,7 @@ expect_status() {
     echo "FAILED: exit status $got instead of $wanted"
     failed=1
     # Told again at the very end, which is what a cut log still has.
-    sed -n '/^\(failed\|inconclusive\|errored\) /,/^\(passed\|skipped\) \|^$/p' /tmp/report >>/tmp/failures
+    sed -n '/^\(failed\|inconclusive\|error\) /,/^\(passed\|skipped\) \|^$/p' /tmp/report >>/tmp/failures
   fi
 }
 
