@@ -14,11 +14,13 @@ use crate::cause::Confidence;
 use crate::evidence::{ContainerRef, End, Source};
 pub use style::Style;
 
-/// The whole report.
+/// The whole report; the worst comes last, where a log that is cut still has it.
 pub fn render(report: &Report, style: Style) -> String {
     let mut out = String::new();
     let width = report.scenarios.iter().map(|scenario| scenario.name.len()).max().unwrap_or(0);
-    for scenario in &report.scenarios {
+    let mut scenarios: Vec<&ScenarioReport> = report.scenarios.iter().collect();
+    scenarios.sort_by_key(|scenario| scenario.outcome);
+    for scenario in scenarios {
         scenario_lines(&mut out, scenario, width, style);
     }
     if !out.is_empty() {

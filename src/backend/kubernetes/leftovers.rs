@@ -21,6 +21,9 @@ use crate::backend::BackendError;
 /// A namespace that takes longer than this to go does not go by itself.
 pub(super) const NAMESPACES_GO: Duration = Duration::from_mins(1);
 
+/// How often pods of namespaces that are still going are ended again.
+const END_PODS_AGAIN: Duration = Duration::from_secs(5);
+
 /// What became of what dead runs had left.
 #[derive(Debug, Default)]
 pub struct Collected {
@@ -76,6 +79,7 @@ pub(super) async fn wait_until_gone(client: &Client, run: &str, patience: Durati
     let namespaces: Api<Namespace> = client.all();
     let ours = ListParams::default().labels(&format!("{RUN}={run}"));
     let until = Instant::now() + patience;
+    let mut ending = Instant::now();
     loop {
         let left = match persist(PATIENT, || namespaces.list(&ours)).await {
             Ok(left) => left.items,
@@ -89,6 +93,13 @@ pub(super) async fn wait_until_gone(client: &Client, run: &str, patience: Durati
             let name = namespace.metadata.name.as_deref().unwrap_or_default();
             // Whether it went, the next look tells.
             let _ = namespaces.delete(name, &DeleteParams::background()).await;
+        }
+        // Pods that a controller made after the others had been ended: nobody waits for their grace period.
+        if ending.elapsed() >= END_PODS_AGAIN {
+            ending = Instant::now();
+            for name in left.iter().filter_map(|left| left.metadata.name.as_deref()) {
+                let _ = client.delete_pods(name, &DeleteParams::default().grace_period(0)).await;
+            }
         }
         sleep(Duration::from_millis(250)).await;
     }

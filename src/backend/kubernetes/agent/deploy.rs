@@ -17,8 +17,9 @@ use crate::backend::kubernetes::api_error;
 use crate::backend::kubernetes::client::Client;
 use crate::backend::kubernetes::lease::{self, NAMESPACE};
 
-/// How long an agent's pods may take to go. They end as soon as they are told to, but a busy node is slow to tell.
-const GONE: Duration = Duration::from_secs(45);
+/// How long an agent's pods may take to go. They end as soon as they are told to, but a kubelet may wait for its next garbage
+/// collection, once a minute (pkg/kubelet/kubelet.go, `ContainerGCPeriod`), before it lets go of the object: 43 s were seen.
+const GONE: Duration = Duration::from_secs(100);
 
 /// Applies what the agents of an image are.
 pub(super) async fn apply(client: &Client, image: &str, run: &str) -> Result<(), BackendError> {
