@@ -24,8 +24,6 @@ pub struct Outcome {
     pub ending: Ending,
     /// Everything that was observed, folded.
     pub diagnosis: Diagnosis,
-    /// What could not be removed.
-    pub left_behind: Vec<String>,
 }
 
 /// What every scenario of a run shares.
@@ -55,7 +53,6 @@ pub async fn run<B: Backend>(
                 why: format!("cannot begin the record in {}: {error}", folder.display()),
             },
             diagnosis: Diagnosis::default(),
-            left_behind: Vec::new(),
         },
     }
 }
@@ -291,6 +288,13 @@ impl<B: Backend> Driver<'_, B> {
         {
             ending = Ending::Failed { why: error.to_string() };
         }
+        for left in &self.left_behind {
+            tracing::warn!("{}: left behind: {left}", self.trial);
+        }
+        // It goes into the record: whoever tells the run again is to know it too.
+        if !self.left_behind.is_empty() && matches!(ending, Ending::Observed | Ending::TimedOut) {
+            ending = Ending::Failed { why: format!("left behind: {}", self.left_behind.join("; ")) };
+        }
         self.recorder.now(Source::Harness, Fact::Finished(ending.clone()));
         while let Ok(observation) = self.observations.try_recv() {
             heard(&observation, &|cgroup| self.usage(cgroup));
@@ -299,6 +303,6 @@ impl<B: Backend> Driver<'_, B> {
         if let Some(error) = self.recorder.take_error() {
             ending = Ending::Failed { why: format!("the record could not be written: {error}") };
         }
-        Outcome { ending, diagnosis: self.diagnosis, left_behind: self.left_behind }
+        Outcome { ending, diagnosis: self.diagnosis }
     }
 }

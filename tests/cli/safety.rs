@@ -1,13 +1,15 @@
 //! Admission, the guardian, gc, doctor.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use exit137::backend::local::admission::meminfo;
+use exit137::evidence::record;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Desk, Live, Ran, brief, endless, exit137, is_root, kill, until, web};
+use crate::support::{Desk, Live, Ran, brief, cgroup_of, endless, exit137, is_root, kill, until, web};
 
 const MIB: u64 = 1 << 20;
 
@@ -134,6 +136,52 @@ fn the_guardian_cleans_up_after_a_harness_that_was_killed() {
     let live = Live::start(&desk, "endless", &[]);
     live.signal(Signal::KILL);
     live.end().1.until_gone();
+}
+
+#[test]
+fn a_run_that_cannot_remove_everything_says_what_and_is_an_error() {
+    let freezer = Path::new("/sys/fs/cgroup/freezer");
+    if !is_root() || !freezer.join("cgroup.procs").exists() {
+        println!("not run: needs root and the freezer of cgroup v1, in which not even SIGKILL ends a process");
+        return;
+    }
+    let desk = Desk::with(
+        "frozen",
+        &format!("{}\nobserve: {{for: 5s}}\nexpect: {{nothingDies: true}}", web("workload: {idle: {}}", "32Mi")),
+    );
+    let live = Live::start(&desk, "frozen", &[]);
+    let record = fs::read(desk.path("out/frozen/trial-1/record.jsonl")).unwrap();
+    let cgroup = cgroup_of(&record::decode(&record).unwrap().observations, "/web/app-0");
+    let pids = fs::read_to_string(format!("/sys/fs/cgroup/memory{cgroup}/cgroup.procs")).unwrap();
+    let ice = Ice::around(&freezer.join(format!("exit137-test-{}", std::process::id())), pids.lines());
+    let (ran, left) = live.end();
+    let ran = ran.exits(3);
+    assert!(ran.stdout.contains("left behind: ") && ran.stdout.contains("app-0"), "{}", ran.stdout);
+    drop(ice);
+    exit137().arg("gc").output().unwrap();
+    left.until_gone();
+}
+
+/// A cgroup whose processes are frozen until this is dropped.
+struct Ice(PathBuf);
+
+impl Ice {
+    fn around<'a>(folder: &Path, pids: impl Iterator<Item = &'a str>) -> Self {
+        fs::create_dir(folder).unwrap();
+        let ice = Self(folder.to_owned());
+        for pid in pids {
+            fs::write(folder.join("cgroup.procs"), pid).unwrap();
+        }
+        fs::write(folder.join("freezer.state"), "FROZEN").unwrap();
+        ice
+    }
+}
+
+impl Drop for Ice {
+    fn drop(&mut self) {
+        fs::write(self.0.join("freezer.state"), "THAWED").unwrap();
+        until("the processes in it have gone", || fs::remove_dir(&self.0).ok());
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use exit137::clock;
-use exit137::evidence::{Fact, Observation, record};
+use exit137::evidence::{CgroupMade, Fact, Observation, record};
 use exit137::observe::trace;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -152,9 +152,18 @@ impl Ran {
 
 /// The limits of cgroups, by the end of their path: `node/web/app-0`.
 pub fn limit_of(record: &[Observation], end: &str) -> Option<u64> {
+    made(record, end).limit
+}
+
+/// The path of a cgroup as the kernel prints it, by its end.
+pub fn cgroup_of(record: &[Observation], end: &str) -> String {
+    made(record, end).path.clone()
+}
+
+fn made<'a>(record: &'a [Observation], end: &str) -> &'a CgroupMade {
     let mut made =
         record.iter().filter_map(|seen| if let Fact::Cgroup(made) = &seen.fact { Some(made) } else { None });
-    made.find(|made| made.path.ends_with(end)).unwrap_or_else(|| panic!("no cgroup {end}")).limit
+    made.find(|made| made.path.ends_with(end)).unwrap_or_else(|| panic!("no cgroup {end}"))
 }
 
 /// Waits until something is so.
