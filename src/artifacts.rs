@@ -1,7 +1,7 @@
 //! The run's folder: made before anything runs, never over something that exists, written whole or not at all.
 
 use std::fs::{self, DirBuilder};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::evidence::{record, sample};
+use crate::evidence::{ContainerRef, Fact, record, sample};
 use crate::loader::{Loaded, kept_manifest};
 use crate::report::model::ClusterReport;
 use crate::report::trial::Kept;
@@ -31,6 +31,9 @@ pub struct Skip {
     pub fails: bool,
 }
 
+/// Where runs go that are not told where.
+const RUNS: &str = "exit137-runs";
+
 const SKIPPED: &str = "skipped.json";
 const CLUSTERS: &str = "clusters.json";
 
@@ -51,7 +54,7 @@ impl Artifacts {
         } else {
             let now = i128::from(clock::unix_ns());
             let now = jiff::Timestamp::from_nanosecond(now).map_err(io::Error::other)?;
-            Path::new("exit137-runs").join(now.strftime("%Y%m%dT%H%M%S.%3fZ").to_string())
+            Path::new(RUNS).join(now.strftime("%Y%m%dT%H%M%S.%3fZ").to_string())
         };
         if let Some(parent) = folder.parent() {
             let failed = |error: io::Error| {
@@ -73,8 +76,10 @@ impl Artifacts {
 
     /// Removes it where nothing has come into it: the same command can then be given again.
     pub fn discard_if_empty(&self) {
-        // One that holds something is refused, and stays.
-        let _ = fs::remove_dir(&self.folder);
+        // One that holds something is refused, and stays; so does the folder of all runs while others are in it.
+        if fs::remove_dir(&self.folder).is_ok() && self.folder.parent() == Some(Path::new(RUNS)) {
+            let _ = fs::remove_dir(RUNS);
+        }
     }
 
     /// Where it is.
@@ -210,6 +215,22 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> 
     }
 }
 
+/// So much of the end of a log is looked at, and so many of its lines are told.
+const LAST_BYTES: u64 = 4 << 10;
+const LAST_LINES: usize = 5;
+
+/// The last lines that a container wrote, as far as its log was kept.
+fn last_lines(trial: &Path, container: &ContainerRef) -> io::Result<Vec<String>> {
+    let mut log = fs::File::open(trial.join("logs").join(container.log_file()))?;
+    let size = log.metadata()?.len();
+    log.seek(io::SeekFrom::Start(size.saturating_sub(LAST_BYTES)))?;
+    let mut end = Vec::new();
+    log.take(LAST_BYTES).read_to_end(&mut end)?;
+    let end = String::from_utf8_lossy(&end);
+    let lines: Vec<&str> = end.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    Ok(lines.iter().skip(lines.len().saturating_sub(LAST_LINES)).map(|line| (*line).to_owned()).collect())
+}
+
 /// Reads what was kept of a trial.
 pub fn read_trial(folder: &Path) -> Result<Kept, String> {
     let path = folder.join("record.jsonl");
@@ -228,5 +249,14 @@ pub fn read_trial(folder: &Path) -> Result<Kept, String> {
     let mut samples: Vec<_> = samples.lines().filter_map(sample::decode).collect();
     // A run that was killed has not brought them into order.
     samples.sort_by_key(|sample| sample.at);
-    Ok(Kept { observations: record.observations, samples, damage })
+    let observations = record.observations;
+    let ended = observations
+        .iter()
+        .filter_map(|seen| if let Fact::Ended(ended) = &seen.fact { Some(&ended.container) } else { None });
+    // Whose log was not kept has not said anything that could be told.
+    let last_lines = ended
+        .filter_map(|container| Some((container.clone(), last_lines(folder, container).ok()?)))
+        .filter(|(_, lines)| !lines.is_empty())
+        .collect();
+    Ok(Kept { observations, samples, damage, last_lines })
 }

@@ -69,7 +69,7 @@ pub enum Command {
 /// `exit137 run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Scenario files, or folders of them; without any, the scenarios that ship
+    /// Scenario files, folders of them, or names of scenarios that ship (limit-fast); without any, all that ship
     pub paths: Vec<PathBuf>,
     /// Where and how
     #[command(flatten)]
@@ -250,11 +250,19 @@ pub struct KindCluster {
     #[arg(long, value_name = "NAME", default_value = "exit137")]
     pub cluster: String,
     /// A kind config of your own for a cluster that is made
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = existing_file)]
     pub kind_config: Option<PathBuf>,
     /// The node image of a cluster that is made, instead of kind's own
     #[arg(long, value_name = "IMAGE")]
     pub node_image: Option<String>,
+}
+
+fn existing_file(path: &str) -> Result<PathBuf, String> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok(path.into()),
+        Ok(_) => Err("it is no file".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// `exit137 gc`.

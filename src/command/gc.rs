@@ -1,5 +1,7 @@
 //! `exit137 gc`.
 
+use rustix::process::geteuid;
+
 use super::{block_on, complain, fail, print};
 use crate::backend::kubernetes::{self, kind::Kind};
 use crate::backend::local::gc;
@@ -30,7 +32,9 @@ pub fn gc(args: &cli::Gc) -> ExitStatus {
         text.push_str(&format!("removed {what}\n"));
     }
     if removed.gone.is_empty() && removed.failed.is_empty() && stuck.is_empty() {
-        text.push_str("nothing was left behind\n");
+        // Of others' runs nobody but root may remove anything.
+        let whose = if geteuid().is_root() { "" } else { " by this user's runs" };
+        text.push_str(&format!("nothing was left behind{whose}\n"));
     }
     let printed = print(&text);
     for what in stuck.iter().chain(&removed.failed) {

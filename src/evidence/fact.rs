@@ -20,6 +20,13 @@ pub struct ContainerRef {
     pub instance: u32,
 }
 
+impl ContainerRef {
+    /// The file below a trial's `logs` that has what this run of it wrote.
+    pub fn log_file(&self) -> String {
+        format!("{}-{}-{}.log", self.pod, self.container, self.instance)
+    }
+}
+
 /// What was seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

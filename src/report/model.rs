@@ -223,6 +223,9 @@ pub struct TerminationReport {
     /// What the clients of traffic that went to it saw.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<ClientsReport>,
+    /// The last lines that it wrote, of a program of the user's own in a trial that did not pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_lines: Vec<String>,
 }
 
 /// Why.

@@ -111,12 +111,12 @@ fn lives(trial: &TrialReport) -> String {
 /// How containers ended, a line or two each.
 pub fn terminations(trial: &TrialReport) -> String {
     let mut out = String::new();
-    let many = trial.terminations.len() > MANY;
-    for termination in trial.terminations.iter().take(if many { MANY } else { usize::MAX }) {
+    let (shown, rest) = trial.terminations.split_at(trial.terminations.len().min(MANY));
+    for termination in shown {
         termination_lines(&mut out, termination);
     }
-    if many {
-        let _ = writeln!(out, "… and {} more terminations, in report.json", trial.terminations.len() - MANY);
+    if !rest.is_empty() {
+        let _ = writeln!(out, "… and {} more terminations, in report.json: {}", rest.len(), counted(rest));
     }
     for (index, kill) in trial.hidden_kills.iter().enumerate() {
         if index == MANY {
@@ -130,6 +130,22 @@ pub fn terminations(trial: &TrialReport) -> String {
         let _ = writeln!(out, "    {}\n    {}", cause(&kill.attribution), kill.attribution.explanation);
     }
     out
+}
+
+/// What each of these was, counted.
+fn counted(terminations: &[TerminationReport]) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for termination in terminations {
+        let what = match (&termination.attribution, termination.exit_code) {
+            (Some(attribution), _) => attribution.cause.to_string(),
+            (None, Some(code)) => format!("exit {code}"),
+            (None, None) => "not started, or not seen".to_owned(),
+        };
+        *counts.entry(what).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts.iter().map(|(what, count)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
 }
 
 /// So many terminations of one trial are shown one by one.
@@ -168,6 +184,10 @@ fn termination_lines(out: &mut String, termination: &TerminationReport) {
     };
     for line in termination.clients.iter().map(clients::impact_lines) {
         let _ = writeln!(out, "    {}", line.replace('\n', "\n    "));
+    }
+    for (index, line) in termination.last_lines.iter().enumerate() {
+        let what = if index == 0 { "wrote last:" } else { "" };
+        let _ = writeln!(out, "    {what:<11} {}", line.chars().take(QUOTED_CHARACTERS).collect::<String>());
     }
 }
 
@@ -269,5 +289,51 @@ mod tests {
         );
         let all = ClusterReport { blind: Vec::new(), ..cluster };
         assert_eq!(sources(&all), "kind-ci (v1.36.2): OOM kills are seen by runtime, kubelet");
+    }
+
+    #[test]
+    fn the_worst_is_told_last_and_the_others_stay_in_their_order() {
+        let scenario = |name: &str, outcome| ScenarioReport {
+            name: name.to_owned(),
+            description: None,
+            hash: String::new(),
+            outcome,
+            skipped: None,
+            passed: 0,
+            without_effect: Vec::new(),
+            trials: Vec::new(),
+        };
+        let scenarios = [
+            ("c", Outcome::Errored),
+            ("a", Outcome::Passed),
+            ("d", Outcome::Failed),
+            ("b", Outcome::Passed),
+            ("e", Outcome::Skipped),
+        ];
+        let report = Report::new(None, scenarios.map(|(name, outcome)| scenario(name, outcome)).into());
+        let text = render(&report, Style::Plain);
+        let names: Vec<&str> =
+            text.lines().filter_map(|line| line.split_whitespace().nth(1)).take(5).collect();
+        assert_eq!(names, ["e", "a", "b", "d", "c"], "{text}");
+    }
+
+    #[test]
+    fn terminations_beyond_those_that_are_shown_are_counted() {
+        let end = |code| TerminationReport {
+            container: ContainerRef { pod: "web".into(), container: "app".into(), instance: 0 },
+            exit_code: code,
+            end: code.map(End::Exited),
+            unseen: false,
+            reason: None,
+            killed_at: None,
+            ended_at: None,
+            attribution: None,
+            asked: None,
+            memory_at_death: Default::default(),
+            clients: Vec::new(),
+            last_lines: Vec::new(),
+        };
+        let ends = [end(Some(1)), end(Some(7)), end(None), end(Some(7))];
+        assert_eq!(counted(&ends), "2 exit 7, 1 exit 1, 1 not started, or not seen");
     }
 }

@@ -8,7 +8,7 @@ use super::model::{
 };
 use crate::diagnosis::{Attribution, Diagnosis, Findings, Judged, Stamped, Verdict, judge};
 use crate::evidence::{ContainerRef, Ending, Fact, Moment, Observation, Sample};
-use crate::scenario::{Act, Scenario};
+use crate::scenario::{Act, Program, Scenario};
 use crate::statistics::{Distribution, MemorySummaries};
 
 /// What was kept of a trial.
@@ -20,6 +20,8 @@ pub struct Kept {
     pub samples: Vec<Sample>,
     /// What is wrong with the record, if anything is.
     pub damage: Vec<String>,
+    /// The last lines that containers wrote.
+    pub last_lines: BTreeMap<ContainerRef, Vec<String>>,
 }
 
 /// A trial, judged.
@@ -56,6 +58,11 @@ pub fn report(scenario: &Scenario, number: u32, kept: &Kept) -> TrialReport {
         doubts.extend(undone(scenario, &kept.observations));
     }
     let (outcome, mismatches, reasons) = settle(verdict, ending, &doubts);
+    // Why a program of the user's own gave up it says itself; ours only tell how they grow.
+    let last_lines = |container: &ContainerRef| {
+        let asked = outcome != Outcome::Passed && is_the_users_own(scenario, container);
+        kept.last_lines.get(container).filter(|_| asked).cloned().unwrap_or_default()
+    };
     let clock = Clock::of(&kept.observations);
     let starts: BTreeMap<&ContainerRef, Moment> = kept
         .observations
@@ -84,6 +91,7 @@ pub fn report(scenario: &Scenario, number: u32, kept: &Kept) -> TrialReport {
             asked: termination.asked.clone(),
             memory_at_death: memory.at_death(termination),
             clients: termination.clients.iter().map(Into::into).collect(),
+            last_lines: last_lines(&termination.container),
         })
         .collect();
     let hidden_kills = findings
@@ -113,6 +121,12 @@ pub fn report(scenario: &Scenario, number: u32, kept: &Kept) -> TrialReport {
         mismatches,
         duration_ms: duration_ms(&kept.observations),
     }
+}
+
+fn is_the_users_own(scenario: &Scenario, container: &ContainerRef) -> bool {
+    let pod = scenario.pods.iter().find(|pod| pod.is_named(&container.pod));
+    let found = pod.and_then(|pod| pod.containers.iter().find(|other| other.name == container.container));
+    found.is_some_and(|found| matches!(found.program, Program::Command(_)))
 }
 
 /// Actions of the scenario that were not carried out: what it says of the rest says nothing of what it meant.

@@ -92,11 +92,17 @@ fn examine(
         report(Spot::at(KeyPath::default().key("kind")), what, hint);
         return None;
     }
-    let mut text = text.to_owned();
+    let (mut text, mut written) = (text.to_owned(), Vec::new());
     if !settings.list.is_empty() {
-        setting::apply(&mut value, settings, &mut *manifest, &mut *report)?;
+        written = setting::apply(&mut value, settings, &mut *manifest, &mut *report)?;
         text = setting::text(&value, file, settings);
     }
+    // The file is not to blame for a value that it does not have.
+    let report: Report<'_> = &mut |spot, what, hint| {
+        let set = written.iter().find(|(path, _)| spot.path.0.starts_with(&path.0));
+        let what = set.map_or_else(|| what.clone(), |(_, setting)| format!("--set {setting}: {what}"));
+        report(spot, what, hint);
+    };
     let manifests = Manifests::merge(&mut value, manifest, report)?;
     drop_empty_in_specs(&mut value);
     let flaws = structure::flaws(&value);

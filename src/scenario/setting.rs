@@ -155,14 +155,17 @@ impl Ratio {
     }
 }
 
+/// A setting that was written, and where.
+pub(super) type Written<'a> = (KeyPath, &'a Setting);
+
 /// Writes the settings into a document; `None` where one could not be, and was reported.
-pub(super) fn apply(
+pub(super) fn apply<'a>(
     document: &mut Value,
-    settings: &Settings,
+    settings: &'a Settings,
     manifest: ReadManifest<'_>,
     report: Report<'_>,
-) -> Option<()> {
-    let mut good = true;
+) -> Option<Vec<Written<'a>>> {
+    let (mut good, mut written) = (true, Vec::new());
     for setting in &settings.list {
         // What there is to be reached is what the manifests and the patches together say.
         let mut whole = document.clone();
@@ -175,14 +178,17 @@ pub(super) fn apply(
             {
                 write::write(document, &whole, &request, value)?;
             }
-            write::write(document, &whole, &path, value)
+            write::write(document, &whole, &path, value).map(|()| path)
         });
-        if let Err(find::Missing { at, what, hint }) = set {
-            good = false;
-            report(Spot::at(at), format!("--set {}: {what}", setting.path), hint);
+        match set {
+            Ok(path) => written.push((path, setting)),
+            Err(find::Missing { at, what, hint }) => {
+                good = false;
+                report(Spot::at(at), format!("--set {}: {what}", setting.path), hint);
+            }
         }
     }
-    good.then_some(())
+    good.then_some(written)
 }
 
 /// A value as the field's type has it: a number where a text is wanted is meant as a text.

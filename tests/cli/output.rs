@@ -69,6 +69,27 @@ fn a_failing_scenario_shows_what_was_expected_beside_what_happened_and_the_evide
 }
 
 #[test]
+fn a_failing_scenario_tells_what_a_program_of_the_users_own_wrote_last() {
+    if !is_root() {
+        return;
+    }
+    let says = "for n in 1 2 3 4 5 6; do echo line $n; done; echo cannot open app.yaml >&2; exit 3";
+    let scenario = |code: i32| {
+        format!(
+            "{}\nobserve: {{for: 10s, until: {{allEnded: true}}}}\nexpect: {{terminations: [{{container: web/app, exitCode: {code}}}]}}",
+            web(&format!("command: [sh, -c, '{says}']"), "32Mi")
+        )
+    };
+    let failed = Desk::with("wrote", &scenario(0)).run(&[]).exits(1);
+    let lines = &failed.trial("wrote")["terminations"][0]["lastLines"];
+    assert_eq!(*lines, serde_json::json!(["line 3", "line 4", "line 5", "line 6", "cannot open app.yaml"]));
+    assert!(failed.stdout.contains("    wrote last: line 3\n"), "{}", failed.stdout);
+    assert!(failed.stdout.contains("                cannot open app.yaml\n"), "{}", failed.stdout);
+    let passed = Desk::with("wrote", &scenario(3)).run(&[]).exits(0);
+    assert!(!passed.stdout.contains("wrote last"), "{}", passed.stdout);
+}
+
+#[test]
 fn a_reader_who_has_seen_enough_is_no_panic() {
     if !is_root() {
         return;

@@ -142,12 +142,17 @@ fn the_guardian_cleans_up_after_a_harness_that_was_killed() {
 fn a_run_that_cannot_remove_everything_says_what_and_is_an_error() {
     let freezer = Path::new("/sys/fs/cgroup/freezer");
     if !is_root() || !freezer.join("cgroup.procs").exists() {
-        println!("not run: needs root and the freezer of cgroup v1, in which not even SIGKILL ends a process");
+        println!(
+            "not run: needs root and the freezer of cgroup v1, in which not even SIGKILL ends a process"
+        );
         return;
     }
     let desk = Desk::with(
         "frozen",
-        &format!("{}\nobserve: {{for: 5s}}\nexpect: {{nothingDies: true}}", web("workload: {idle: {}}", "32Mi")),
+        &format!(
+            "{}\nobserve: {{for: 5s}}\nexpect: {{nothingDies: true}}",
+            web("workload: {idle: {}}", "32Mi")
+        ),
     );
     let live = Live::start(&desk, "frozen", &[]);
     let record = fs::read(desk.path("out/frozen/trial-1/record.jsonl")).unwrap();

@@ -235,7 +235,7 @@ fn what_cannot_be_sized_is_refused_before_anything_is_made() {
     for (set, said) in [
         ("pods.web.replicas", "no value"),
         ("pods.web.replicas=1,1", "twice"),
-        ("pods.web.replicas=1,x", "is \"x\""),
+        ("pods.web.replicas=1,x", "--set pods.web.replicas=x: is \"x\""),
     ] {
         let refused = ran(&desk, "sweep", &["--set", set]).exits(2);
         assert!(refused.stderr.contains(said), "{set}: {said:?} is not in\n{}", refused.stderr);

@@ -87,6 +87,21 @@ fn it_is_3_when_the_workload_program_is_missing() {
     let output = desk.command(&[]).env("EXIT137_WORKLOAD", "/nonexistent").output().unwrap();
     let ran = desk.ran(output).exits(3);
     assert!(ran.stderr.contains("EXIT137_WORKLOAD names /nonexistent"), "{}", ran.stderr);
+    // Nothing came into the folder that is named by the time: neither it nor the one around it stays.
+    let mut command = exit137();
+    command.args(["run", "scenarios"]).current_dir(desk.path("")).env("EXIT137_WORKLOAD", "/nonexistent");
+    desk.ran(command.output().unwrap()).exits(3);
+    assert!(!desk.path("exit137-runs").exists());
+}
+
+#[test]
+fn it_is_2_when_the_kind_config_is_not_there() {
+    let refused = with(&["run", "--on", "kind", "--kind-config", "/nowhere.yaml", "limit-fast"]).exits(2);
+    assert!(
+        refused.stderr.contains("'/nowhere.yaml'") && refused.stderr.contains("No such file"),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]

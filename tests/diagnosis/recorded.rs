@@ -26,7 +26,7 @@ impl Recorded {
     /// What the trial comes to with these observations instead, and readings of memory up to this nanosecond.
     pub fn report(&self, observations: Vec<Observation>, until: u64) -> TrialReport {
         let samples = self.kept.samples.iter().filter(|sample| sample.at < until).cloned().collect();
-        trial::report(&self.scenario, 1, &Kept { observations, samples, damage: Vec::new() })
+        trial::report(&self.scenario, 1, &Kept { observations, samples, ..Kept::default() })
     }
 }
 

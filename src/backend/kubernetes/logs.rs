@@ -134,8 +134,7 @@ impl Logs {
         };
         let stream = persist(PATIENT, || self.pods.log_stream(pod, &params)).await;
         let mut stream = std::pin::pin!(stream.map_err(|error| error.to_string())?.take(BYTES));
-        let file = format!("{}-{}-{}.log", run.pod, run.container, run.instance);
-        let mut file = File::create(self.folder.join(file)).map_err(|error| error.to_string())?;
+        let mut file = File::create(self.folder.join(run.log_file())).map_err(|error| error.to_string())?;
         let mut buffer = vec![0; 16 << 10];
         loop {
             match stream.read(&mut buffer).await {

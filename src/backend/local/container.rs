@@ -1,7 +1,6 @@
 //! One run of a container: from its cgroup to its end, probes and stop included.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -139,7 +138,7 @@ async fn start<'a>(
         pause_pid: pod.pause_pid,
         process: process.clone(),
         mounts: container.mounts.iter().map(|m| (m.volume.clone(), m.path.clone(), m.read_only)).collect(),
-        log: log_file(pod, which),
+        log: pod.logs.join(which.log_file()),
     };
     let mut helper = match Helper::start("__shim", &spec).await {
         Ok(helper) => helper,
@@ -183,10 +182,6 @@ async fn start<'a>(
             Err(None)
         }
     }
-}
-
-fn log_file(pod: &PodContext, which: &ContainerRef) -> PathBuf {
-    pod.logs.join(format!("{}-{}-{}.log", which.pod, which.container, which.instance))
 }
 
 impl Running<'_> {

@@ -115,6 +115,11 @@ fn start(spec: &ShimSpec) -> io::Result<Container> {
     // Returns when the child has executed its program, or has died on the way.
     let child = command.spawn().map_err(|error| {
         let program = spec.process.command.first().map_or("", String::as_str);
+        if let Some(folder) = spec.process.working_dir.as_deref().filter(|folder| !Path::new(folder).is_dir())
+        {
+            let why = format!("workingDir {folder:?} is no folder in the container");
+            return io::Error::new(error.kind(), why);
+        }
         // A folder of PATH that its user may not read makes exec say EACCES of a program that is nowhere.
         let nowhere = !program.contains('/') && !process::in_path(program);
         let why = if nowhere { "it is not in PATH".to_owned() } else { error.to_string() };

@@ -162,6 +162,24 @@ fn a_program_that_is_not_there_is_a_container_that_never_started() {
 }
 
 #[test]
+fn a_working_directory_that_is_not_there_is_told_as_such() {
+    if !is_root() {
+        return;
+    }
+    let app = web("command: [sleep, '1'], workingDir: /no/such/folder", "32Mi");
+    let desk = Desk::with(
+        "s",
+        &format!("{app}\nobserve: {{for: 500ms, settle: 0ms}}\nexpect: {{nothingDies: true}}"),
+    );
+    let why = "workingDir \"/no/such/folder\" is no folder in the container";
+    let record = desk.run(&[]).record("s");
+    let told = record
+        .iter()
+        .any(|seen| matches!(&seen.fact, Fact::StartFailed(failed) if failed.message.contains(why)));
+    assert!(told, "{record:#?}");
+}
+
+#[test]
 fn a_pod_whose_name_only_looks_like_a_replicas_is_another_pod() {
     if !is_root() {
         return;
