@@ -181,7 +181,7 @@ impl NodeChanges {
 }
 
 /// What the kernel reads as no limit: v2 takes any number, v1 caps it to its largest (`page_counter_memparse`).
-const NO_LIMIT: u64 = i64::MAX as u64 / 4096 * 4096;
+pub(super) const NO_LIMIT: u64 = i64::MAX as u64 / 4096 * 4096;
 
 fn write(cgroup: &Cgroup, bytes: u64, recorder: &Recorder) -> io::Result<()> {
     let (from, before) = (cgroup.limit(), clock::boot_ns());

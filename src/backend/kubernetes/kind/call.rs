@@ -36,7 +36,7 @@ pub(super) async fn run_with_input(
             let _ = stdin.write_all(input).await;
         }
     };
-    let ((), (printed, _), (_, tail)) = tokio::join!(feed, heard(out, false), heard(err, true));
+    let ((), printed, complained) = tokio::join!(feed, heard(out, false), heard(err, true));
     let status =
         child.wait().await.map_err(|error| BackendError::doing(format!("wait for {program}"), error))?;
     group.let_go();
@@ -44,7 +44,8 @@ pub(super) async fn run_with_input(
         return Ok(printed);
     }
     let what = args.iter().take(2).copied().collect::<Vec<_>>().join(" ");
-    Err(BackendError(format!("{program} {what} failed ({status}):\n{}{}", tail.join("\n"), hint(&tail))))
+    let why = why(&complained);
+    Err(BackendError(format!("{program} {what} failed ({status}):\n{}{}", why.join("\n"), hint(&why))))
 }
 
 /// A program and all that it has started, which die with whoever waits for them.
@@ -70,10 +71,10 @@ impl Drop for Group {
     }
 }
 
-/// All that a program prints, and the last lines of it.
-async fn heard(stream: Option<impl AsyncRead + Unpin>, log: bool) -> (String, Vec<String>) {
-    let (mut all, mut tail) = (String::new(), Vec::new());
-    let Some(stream) = stream else { return (all, tail) };
+/// All that a program prints.
+async fn heard(stream: Option<impl AsyncRead + Unpin>, log: bool) -> String {
+    let mut all = String::new();
+    let Some(stream) = stream else { return all };
     // Not everything that is printed is UTF-8, and what is not read blocks who prints it.
     let mut lines = BufReader::new(stream).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
@@ -83,12 +84,19 @@ async fn heard(stream: Option<impl AsyncRead + Unpin>, log: bool) -> (String, Ve
         }
         all.push_str(&line);
         all.push('\n');
-        if tail.len() == TAIL {
-            tail.remove(0);
-        }
-        tail.push(line);
     }
-    (all, tail)
+    all
+}
+
+/// What of a program's complaints tells why it failed: what kind calls its error, and the last lines before its own stack.
+fn why(complained: &str) -> Vec<&str> {
+    let lines: Vec<&str> = complained
+        .lines()
+        .take_while(|line| !line.starts_with("Stack Trace:"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let (before, tail) = lines.split_at(lines.len().saturating_sub(TAIL));
+    before.iter().filter(|line| line.starts_with("ERROR:")).chain(tail).copied().collect()
 }
 
 fn not_there(program: &str, error: &std::io::Error) -> BackendError {
@@ -102,7 +110,7 @@ fn not_there(program: &str, error: &std::io::Error) -> BackendError {
 }
 
 /// What to do about the usual failures.
-fn hint(tail: &[String]) -> &'static str {
+fn hint(tail: &[&str]) -> &'static str {
     let says = |text: &str| tail.iter().any(|line| line.contains(text));
     if says("permission denied") {
         "\nmay this user use the container engine?"
@@ -112,7 +120,26 @@ fn hint(tail: &[String]) -> &'static str {
         "\nfree some disk space"
     } else if says("failed to pull image") || says("manifest unknown") {
         "\nis there a registry to pull the node image from? --node-image names one that is here"
+    } else if says("getaddrinfo") || says("no such host") || says("could not resolve host") {
+        "\ndo the nodes find each other by name? podman's network needs aardvark-dns, or the CNI plugin dnsname"
     } else {
         ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kind_calls_its_error_comes_first_and_its_stack_never() {
+        let output: String = (0..30).map(|line| format!("output {line}\n")).collect();
+        let said = format!(
+            "ERROR: failed to create cluster\n\nCommand Output:\n{output}\nStack Trace: \nsigs.k8s.io/kind/pkg/errors\n"
+        );
+        let why = why(&said);
+        assert_eq!((why.len(), why[0]), (TAIL + 1, "ERROR: failed to create cluster"));
+        assert_eq!((why[1], why[TAIL]), ("output 18", "output 29"));
+        assert_eq!(super::why("only this\n"), ["only this"]);
     }
 }

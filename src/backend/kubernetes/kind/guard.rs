@@ -2,6 +2,7 @@
 
 use super::Kind;
 use crate::backend::BackendError;
+use crate::backend::kubernetes::changes::NO_LIMIT;
 use crate::backend::local::admission;
 
 /// A guard is never below this, which a control plane reaches in an hour.
@@ -13,19 +14,15 @@ const RESERVE: u64 = 1 << 30;
 /// Less room than this, and a guard would be what kills.
 const LEAST_ROOM: u64 = 512 << 20;
 
+/// `forty-kills` did not run within the 2048 that podman gives a container unless it is told otherwise.
+const PROCESSES: u64 = 4096;
+
 /// A node's outer limit that was changed for a while.
 #[derive(Debug)]
 pub struct Guard {
     kind: Kind,
     node: String,
-    former: Limits,
-}
-
-/// As the engine has them: 0 is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Limits {
-    memory: i64,
-    swap: i64,
+    former: Option<u64>,
 }
 
 /// The guard of a node that uses so much, on a host that has so much; `None` if the host is too small for one.
@@ -35,10 +32,17 @@ fn size(used: u64, host: u64) -> Option<u64> {
 }
 
 impl Kind {
-    /// Limits each node's container that has no limit, above what it uses.
+    /// Limits each node's container that has no limit, above what it uses, and says where a node may have few processes.
     pub async fn guard_all(&self, cluster: &str) -> Result<(), BackendError> {
         for node in self.nodes(cluster).await? {
-            if self.limits(&node).await?.memory > 0 {
+            let processes = self.node_number(&node, "pids.max", "pids/pids.max").await?;
+            if let Some(few) = processes.filter(|most| *most < PROCESSES) {
+                tracing::warn!(
+                    "node {node} may have {few} processes and threads in all, too few for scenarios with many pods; \
+                     podman's default is pids_limit in containers.conf (0 is no limit)"
+                );
+            }
+            if self.limit_of(&node).await?.is_some() {
                 continue;
             }
             let used = self.node_use(&node).await?.all;
@@ -46,7 +50,7 @@ impl Kind {
                 tracing::warn!("node {node} has no memory limit of its own: this host is too small for one");
                 continue;
             };
-            self.limit(&node, Limits::both(bytes)).await?;
+            self.limit(&node, Some(bytes)).await?;
             tracing::info!(
                 "node {node} uses {} MiB and may use {} MiB: what runs away there does not reach this host",
                 used >> 20,
@@ -58,11 +62,11 @@ impl Kind {
 
     /// Limits a node to so much above what it uses now, for a while.
     pub async fn guard_for_a_while(&self, node: &str, room: u64) -> Result<Guard, BackendError> {
-        let former = self.limits(node).await?;
+        let former = self.limit_of(node).await?;
         let limit = self.node_use(node).await?.working_set().saturating_add(room);
         let guard = Guard { kind: self.clone(), node: node.to_owned(), former };
         tracing::info!("node {node} may use {} MiB for a while", limit >> 20);
-        match self.limit(node, Limits::both(limit)).await {
+        match self.limit(node, Some(limit)).await {
             Ok(()) => Ok(guard),
             Err(error) => {
                 guard.undo().await?;
@@ -71,26 +75,16 @@ impl Kind {
         }
     }
 
-    async fn limits(&self, node: &str) -> Result<Limits, BackendError> {
-        let format = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}";
-        let text = self.engine(&["inspect", "-f", format, node]).await?;
-        let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap_or(0));
-        Ok(Limits { memory: numbers.next().unwrap_or(0), swap: numbers.next().unwrap_or(0) })
+    /// What it is limited to, as the kernel has it: podman does not tell what it was updated to.
+    async fn limit_of(&self, node: &str) -> Result<Option<u64>, BackendError> {
+        let limit = self.node_number(node, "memory.max", "memory/memory.limit_in_bytes").await?;
+        Ok(limit.filter(|bytes| *bytes < NO_LIMIT))
     }
 
-    async fn limit(&self, node: &str, limits: Limits) -> Result<(), BackendError> {
-        // The engine takes -1 for none, and 0 for no change.
-        let text = |bytes: i64| if bytes > 0 { bytes.to_string() } else { "-1".to_owned() };
-        let (memory, swap) = (text(limits.memory), text(limits.swap));
-        self.engine(&["update", "--memory", &memory, "--memory-swap", &swap, node]).await.map(drop)
-    }
-}
-
-impl Limits {
-    /// Memory alone: swap would let the node outgrow it.
-    fn both(bytes: u64) -> Self {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        Self { memory: bytes, swap: bytes }
+    async fn limit(&self, node: &str, limit: Option<u64>) -> Result<(), BackendError> {
+        // Memory with swap as much as memory alone: swap would let the node outgrow it.
+        let bytes = limit.unwrap_or(NO_LIMIT).to_string();
+        self.engine(&["update", "--memory", &bytes, "--memory-swap", &bytes, node]).await.map(drop)
     }
 }
 

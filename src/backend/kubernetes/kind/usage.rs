@@ -32,6 +32,18 @@ impl NodeUse {
 }
 
 impl Kind {
+    /// A number that the node's own cgroup has: the file's name on v2, and its path below `/sys/fs/cgroup` on v1. `max` is none,
+    /// as is what is not there.
+    pub(super) async fn node_number(
+        &self,
+        node: &str,
+        v2: &str,
+        v1: &str,
+    ) -> Result<Option<u64>, BackendError> {
+        let read = format!("cd /sys/fs/cgroup; cat {v2} 2>/dev/null || cat {v1} 2>/dev/null || echo max");
+        Ok(self.engine(&["exec", node, "sh", "-c", &read]).await?.trim().parse().ok())
+    }
+
     pub(super) async fn node_use(&self, node: &str) -> Result<NodeUse, BackendError> {
         let text = self.engine(&["exec", node, "sh", "-c", READ]).await?;
         NodeUse::parse(&text)
