@@ -19,12 +19,15 @@ pub(super) fn settle(timeline: &Timeline) -> Findings {
     let runs: BTreeSet<&ContainerRef> =
         timeline.starts.keys().chain(timeline.failures.keys()).chain(ends).collect();
     let mut findings = Findings { sources: timeline.health(), ..Findings::default() };
+    let mut too_late = Vec::new();
     for container in &runs {
         let settled = Case::gather(timeline, &kills, container).and_then(|case| {
             let attribution = classify(&case);
             let killed_at = killed_at(&case, attribution.as_ref());
             // What the tear-down ended had survived the scenario.
-            (!torn_down_first(timeline, &case, killed_at)).then_some((case, attribution, killed_at))
+            let survived = torn_down_first(timeline, &case, killed_at);
+            too_late.extend(was_being_stopped(timeline, &case).filter(|_| survived));
+            (!survived).then_some((case, attribution, killed_at))
         });
         let ended = settled.as_ref().map(|(case, attribution, _)| (case, attribution.as_ref()));
         findings.hidden_kills.extend(hidden_kills(timeline, &kills, container, ended));
@@ -46,7 +49,17 @@ pub(super) fn settle(timeline: &Timeline) -> Findings {
     let unowned = kills.iter().filter(|kill| kill.owner == Owner::Unknown).count();
     findings.unowned_kills = u32::try_from(unowned).unwrap_or(u32::MAX);
     findings.notes = notes(timeline, &kills, &runs);
+    findings.notes.extend(too_late);
     findings
+}
+
+/// That it was already being stopped when the run was over: its end may have been a moment away.
+fn was_being_stopped(timeline: &Timeline, case: &Case<'_>) -> Option<String> {
+    let (stop, over) = (case.decision()?, timeline.torn_down(case.container)?);
+    let why = why_stopped(stop.fact.reason);
+    (stop.at.latest() < over.at.earliest()).then(|| {
+        format!("{} was being stopped ({why}) when the observation ended: observe for longer", case.container)
+    })
 }
 
 /// Ends that came after the tear-down was decided are the tear-down's. What counts is the kill where there was one: a

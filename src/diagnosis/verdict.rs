@@ -238,6 +238,14 @@ fn sources(findings: &Findings, notes: &mut Notes) {
     }
 }
 
+/// A size as a person reads it, beside the limit that it is compared with.
+fn size(bytes: f64, limit: Option<u64>) -> String {
+    let size = format!("{:.1} MiB", bytes / f64::from(1 << 20));
+    #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    let share = limit.map(|limit| format!(", {:.1}% of limit", bytes / limit as f64 * 100.0));
+    size + &share.unwrap_or_default()
+}
+
 fn range(min: u32, max: u32) -> String {
     match (min, max) {
         (min, max) if min == max => min.to_string(),

@@ -248,6 +248,20 @@ fn what_the_tear_down_ended_is_a_survivor_and_what_died_before_it_is_not() {
 }
 
 #[test]
+fn what_was_being_stopped_when_the_observation_ended_is_a_survivor_with_a_note() {
+    let mut stream = Stream::on(1);
+    let run = stream.start("web", "app", Plan::default());
+    let other = stream.start("web", "other", Plan::default());
+    stream.stop(&run, StopReason::LivenessProbe, 2_000);
+    stream.wait(1_000);
+    let findings = judge(&stream.finish(&[&run, &other]));
+    assert_eq!(findings.survivors.len(), 2);
+    let why = "web/app#0 was being stopped (its liveness probe failed) when the observation ended";
+    assert_eq!(findings.notes.len(), 1, "{:?}", findings.notes);
+    assert!(findings.notes[0].starts_with(why), "{:?}", findings.notes);
+}
+
+#[test]
 fn oom_kills_in_the_tear_down_are_not_the_scenarios() {
     let mut stream = Stream::on(1);
     let run = stream.start("web", "app", Plan::default());

@@ -79,12 +79,7 @@ fn check(bound: &Bound, container: &str, summary: &MemorySummary, sure: bool, no
 /// A measured value as a person reads it.
 fn shown(measure: Measure, value: f64, limit: Option<u64>) -> String {
     match measure {
-        Measure::Peak | Measure::P95 | Measure::WorkingSet => {
-            let size = format!("{:.1} MiB", value / f64::from(1 << 20));
-            #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-            let share = limit.map(|limit| format!(", {:.1}% of limit", value / limit as f64 * 100.0));
-            size + &share.unwrap_or_default()
-        }
+        Measure::Peak | Measure::P95 | Measure::WorkingSet => super::size(value, limit),
         Measure::PressureFull | Measure::PressureSome => format!("{value}%"),
         Measure::Refaults | Measure::LimitHits => format!("{value}"),
     }

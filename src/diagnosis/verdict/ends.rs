@@ -1,6 +1,6 @@
 //! The ends that were expected against those that happened.
 
-use super::{Judged, Notes, is, range};
+use super::{Judged, Notes, is, range, size};
 use crate::cause::{Cause, Confidence};
 use crate::diagnosis::{Attribution, Termination};
 use crate::evidence::ContainerRef;
@@ -286,7 +286,7 @@ fn memory_at_death(
             comparison.unsure.push("memory at death: why it died is not known".to_owned());
         }
         Some(false) => {
-            let actual = died.usage.map_or(String::new(), |usage| format!("{usage} bytes"));
+            let actual = usage.map_or(String::new(), |usage| size(usage, died.limit));
             comparison.differs.push(("memory at death", describe_comparison(asked), actual));
         }
         None => comparison.unsure.push("memory at death: no data".to_owned()),
