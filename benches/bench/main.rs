@@ -26,11 +26,12 @@ type Measured<T> = Result<T, Box<dyn Error>>;
 type Measure = (&'static str, fn() -> Measured<Vec<Row>>);
 
 /// What can be measured, in the order in which it is.
-const MEASURES: [Measure; 6] = [
+const MEASURES: [Measure; 7] = [
     ("kills", kills::measure),
     ("idle", idle::measure),
     ("fill", fill::measure),
     ("cost", cost::measure),
+    ("scheduling", traffic::scheduling),
     ("traffic", traffic::measure),
     ("kind", cluster::measure),
 ];

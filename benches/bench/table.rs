@@ -20,6 +20,36 @@ pub struct Row {
 pub struct Table {
     pub rows: Vec<Row>,
     place: String,
+    /// The machine's CPU time at the beginning.
+    before: CpuTime,
+}
+
+/// CPU time of the whole machine since its boot, in ticks: what a hypervisor gave to others, and all.
+#[derive(Clone, Copy, Debug, Default)]
+struct CpuTime {
+    stolen: f64,
+    all: f64,
+}
+
+impl CpuTime {
+    /// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal; what guests took is in the first two.
+    fn now() -> Self {
+        let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let ticks: Vec<f64> = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .filter_map(|ticks| ticks.parse().ok())
+            .collect();
+        Self { stolen: ticks.get(7).copied().unwrap_or(0.0), all: ticks.iter().sum() }
+    }
+
+    fn percent_stolen_since(self, before: Self) -> f64 {
+        (self.stolen - before.stolen) / (self.all - before.all).max(1.0) * 100.0
+    }
 }
 
 const HEADER: [&str; 6] = ["measure", "value", "peer", "ratio", "aim", "met"];
@@ -80,7 +110,12 @@ impl Table {
             cgroups.to_lowercase(),
             model.trim(),
         );
-        Self { rows: Vec::new(), place }
+        Self { rows: Vec::new(), place, before: CpuTime::now() }
+    }
+
+    fn place(&self) -> String {
+        let stolen = CpuTime::now().percent_stolen_since(self.before);
+        format!("{}; while it ran a hypervisor gave {stolen:.1} % of the CPU time to others", self.place)
     }
 
     /// In columns.
@@ -91,7 +126,7 @@ impl Table {
                 rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max().unwrap_or(0)
             })
             .collect();
-        let mut text = format!("{}\n", self.place);
+        let mut text = format!("{}\n", self.place());
         for row in rows {
             let cells: Vec<String> =
                 row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
@@ -105,7 +140,7 @@ impl Table {
     pub fn markdown(&self) -> String {
         let mut text = include_str!("about.md").to_owned();
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "\n{}.\n", self.place);
+        let _ = writeln!(text, "\n{}.\n", self.place());
         let _ = writeln!(text, "| {} |\n|{}", HEADER.join(" | "), " --- |".repeat(HEADER.len()));
         for row in &self.rows {
             let _ = writeln!(text, "| {} |", row.cells().join(" | "));
