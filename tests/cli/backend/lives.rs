@@ -143,40 +143,30 @@ fn on_failure_restarts_what_failed_until_it_succeeds() {
 }
 
 #[test]
-fn a_program_that_is_not_there_is_a_container_that_never_started() {
+fn a_program_or_a_working_directory_that_is_not_there_is_a_container_that_never_started_and_says_which() {
     if !is_root() {
         return;
     }
-    let app = web("command: [/no/such/program]", "32Mi");
-    let desk = Desk::with(
-        "s",
-        &format!("{app}\nobserve: {{for: 500ms, settle: 0ms}}\nexpect: {{nothingDies: true}}"),
-    );
-    let ran = desk.run(&[]);
-    assert_ne!(ran.status, Some(0), "{ran:#?}");
-    let record = ran.record("s");
-    let told = record.iter().any(
-        |seen| matches!(&seen.fact, Fact::StartFailed(failed) if failed.message.contains("/no/such/program")),
-    );
-    assert!(told, "{record:#?}");
-}
-
-#[test]
-fn a_working_directory_that_is_not_there_is_told_as_such() {
-    if !is_root() {
-        return;
+    for (behaviour, why) in [
+        ("command: [/no/such/program]", "cannot run \"/no/such/program\" in the container"),
+        (
+            "command: [sleep, '1'], workingDir: /no/such/folder",
+            "workingDir \"/no/such/folder\" is no folder in the container",
+        ),
+    ] {
+        let app = web(behaviour, "32Mi");
+        let desk = Desk::with(
+            "s",
+            &format!("{app}\nobserve: {{for: 500ms, settle: 0ms}}\nexpect: {{nothingDies: true}}"),
+        );
+        let ran = desk.run(&[]);
+        assert_ne!(ran.status, Some(0), "{ran:#?}");
+        let record = ran.record("s");
+        let told = record
+            .iter()
+            .any(|seen| matches!(&seen.fact, Fact::StartFailed(failed) if failed.message.contains(why)));
+        assert!(told, "{why}: {record:#?}");
     }
-    let app = web("command: [sleep, '1'], workingDir: /no/such/folder", "32Mi");
-    let desk = Desk::with(
-        "s",
-        &format!("{app}\nobserve: {{for: 500ms, settle: 0ms}}\nexpect: {{nothingDies: true}}"),
-    );
-    let why = "workingDir \"/no/such/folder\" is no folder in the container";
-    let record = desk.run(&[]).record("s");
-    let told = record
-        .iter()
-        .any(|seen| matches!(&seen.fact, Fact::StartFailed(failed) if failed.message.contains(why)));
-    assert!(told, "{record:#?}");
 }
 
 #[test]
