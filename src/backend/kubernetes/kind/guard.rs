@@ -35,8 +35,7 @@ impl Kind {
     /// Limits each node's container that has no limit, above what it uses, and says where a node may have few processes.
     pub async fn guard_all(&self, cluster: &str) -> Result<(), BackendError> {
         for node in self.nodes(cluster).await? {
-            let processes = self.node_number(&node, "pids.max", "pids/pids.max").await?;
-            if let Some(few) = processes.filter(|most| *most < PROCESSES) {
+            if let Some(few) = self.node_processes(&node).await?.filter(|most| *most < PROCESSES) {
                 tracing::warn!(
                     "node {node} may have {few} processes and threads in all, too few for scenarios with many pods; \
                      podman's default is pids_limit in containers.conf (0 is no limit)"
@@ -77,8 +76,7 @@ impl Kind {
 
     /// What it is limited to, as the kernel has it: podman does not tell what it was updated to.
     async fn limit_of(&self, node: &str) -> Result<Option<u64>, BackendError> {
-        let limit = self.node_number(node, "memory.max", "memory/memory.limit_in_bytes").await?;
-        Ok(limit.filter(|bytes| *bytes < NO_LIMIT))
+        Ok(self.node_limit(node).await?.filter(|bytes| *bytes < NO_LIMIT))
     }
 
     async fn limit(&self, node: &str, limit: Option<u64>) -> Result<(), BackendError> {

@@ -1,4 +1,4 @@
-//! What a node's container uses, as its own cgroup says.
+//! What a node's container uses and may use, as its own cgroup says.
 
 use super::Kind;
 use crate::backend::BackendError;
@@ -32,14 +32,19 @@ impl NodeUse {
 }
 
 impl Kind {
+    /// The memory limit of the node's own cgroup.
+    pub(super) async fn node_limit(&self, node: &str) -> Result<Option<u64>, BackendError> {
+        self.node_number(node, "memory.max", "memory/memory.limit_in_bytes").await
+    }
+
+    /// How many processes and threads the node may have.
+    pub(super) async fn node_processes(&self, node: &str) -> Result<Option<u64>, BackendError> {
+        self.node_number(node, "pids.max", "pids/pids.max").await
+    }
+
     /// A number that the node's own cgroup has: the file's name on v2, and its path below `/sys/fs/cgroup` on v1. `max` is none,
     /// as is what is not there.
-    pub(super) async fn node_number(
-        &self,
-        node: &str,
-        v2: &str,
-        v1: &str,
-    ) -> Result<Option<u64>, BackendError> {
+    async fn node_number(&self, node: &str, v2: &str, v1: &str) -> Result<Option<u64>, BackendError> {
         let read = format!("cd /sys/fs/cgroup; cat {v2} 2>/dev/null || cat {v1} 2>/dev/null || echo max");
         Ok(self.engine(&["exec", node, "sh", "-c", &read]).await?.trim().parse().ok())
     }
