@@ -80,7 +80,8 @@ fn a_failing_scenario_tells_what_a_program_of_the_users_own_wrote_last() {
             web(&format!("command: [sh, -c, '{says}']"), "32Mi")
         )
     };
-    let failed = Desk::with("wrote", &scenario(0)).run(&[]).exits(1);
+    let desk = Desk::with("wrote", &scenario(0));
+    let failed = desk.run(&[]).exits(1);
     let lines = &failed.trial("wrote")["terminations"][0]["lastLines"];
     assert_eq!(*lines, serde_json::json!(["line 3", "line 4", "line 5", "line 6", "cannot open app.yaml"]));
     assert!(failed.stdout.contains("    wrote last: line 3\n"), "{}", failed.stdout);

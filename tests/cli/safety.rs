@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 
 use exit137::backend::local::admission::meminfo;
 use exit137::evidence::record;
@@ -157,35 +157,44 @@ fn a_run_that_cannot_remove_everything_says_what_and_is_an_error() {
     let live = Live::start(&desk, "frozen", &[]);
     let record = fs::read(desk.path("out/frozen/trial-1/record.jsonl")).unwrap();
     let cgroup = cgroup_of(&record::decode(&record).unwrap().observations, "/web/app-0");
-    let pids = fs::read_to_string(format!("/sys/fs/cgroup/memory{cgroup}/cgroup.procs")).unwrap();
-    let ice = Ice::around(&freezer.join(format!("exit137-test-{}", std::process::id())), pids.lines());
+    let ice = Ice::in_cgroup(&cgroup);
     let (ran, left) = live.end();
     let ran = ran.exits(3);
-    assert!(ran.stdout.contains("left behind: ") && ran.stdout.contains("app-0"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("left behind: cgroup ") && ran.stdout.contains("do not die"),
+        "{}",
+        ran.stdout
+    );
     drop(ice);
     exit137().arg("gc").output().unwrap();
     left.until_gone();
 }
 
-/// A cgroup whose processes are frozen until this is dropped.
-struct Ice(PathBuf);
+/// A process of nobody's in a container's cgroup, frozen until this is dropped.
+struct Ice {
+    process: Child,
+    freezer: PathBuf,
+}
 
 impl Ice {
-    fn around<'a>(folder: &Path, pids: impl Iterator<Item = &'a str>) -> Self {
-        fs::create_dir(folder).unwrap();
-        let ice = Self(folder.to_owned());
-        for pid in pids {
-            fs::write(folder.join("cgroup.procs"), pid).unwrap();
+    fn in_cgroup(memory: &str) -> Self {
+        let process = Command::new("sleep").arg("60").spawn().unwrap();
+        let freezer = PathBuf::from(format!("/sys/fs/cgroup/freezer/exit137-test-{}", process.id()));
+        fs::create_dir(&freezer).unwrap();
+        for cgroup in [Path::new(&format!("/sys/fs/cgroup/memory{memory}")), &freezer] {
+            fs::write(cgroup.join("cgroup.procs"), process.id().to_string()).unwrap();
         }
-        fs::write(folder.join("freezer.state"), "FROZEN").unwrap();
-        ice
+        fs::write(freezer.join("freezer.state"), "FROZEN").unwrap();
+        Self { process, freezer }
     }
 }
 
 impl Drop for Ice {
     fn drop(&mut self) {
-        fs::write(self.0.join("freezer.state"), "THAWED").unwrap();
-        until("the processes in it have gone", || fs::remove_dir(&self.0).ok());
+        fs::write(self.freezer.join("freezer.state"), "THAWED").unwrap();
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        until("it has gone", || fs::remove_dir(&self.freezer).ok());
     }
 }
 
