@@ -267,7 +267,7 @@ pub(crate) fn mebibytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnosis::Missing;
+    use crate::diagnosis::{MemoryAtDeath, Missing};
 
     #[test]
     fn the_blind_sources_of_a_cluster_are_told_once_for_each_reason() {
@@ -329,7 +329,7 @@ mod tests {
             ended_at: None,
             attribution: None,
             asked: None,
-            memory_at_death: Default::default(),
+            memory_at_death: MemoryAtDeath::default(),
             clients: Vec::new(),
             last_lines: Vec::new(),
         };

@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn what_kind_calls_its_error_comes_first_and_its_stack_never() {
-        let output: String = (0..30).map(|line| format!("output {line}\n")).collect();
+        let output: Vec<String> = (0..30).map(|line| format!("output {line}")).collect();
+        let output = output.join("\n");
         let said = format!(
             "ERROR: failed to create cluster\n\nCommand Output:\n{output}\nStack Trace: \nsigs.k8s.io/kind/pkg/errors\n"
         );
