@@ -82,6 +82,7 @@ fn run(args: &Args) -> Measured<()> {
             }
         }
     }
+    table.close();
     std::io::stdout().write_all(table.text().as_bytes())?;
     if let Some(path) = &args.write {
         std::fs::write(path, table.markdown())?;

@@ -35,15 +35,8 @@ impl CpuTime {
     /// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal; what guests took is in the first two.
     fn now() -> Self {
         let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-        let ticks: Vec<f64> = text
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .skip(1)
-            .take(8)
-            .filter_map(|ticks| ticks.parse().ok())
-            .collect();
+        let ticks: Vec<f64> =
+            text.split_whitespace().skip(1).take(8).filter_map(|ticks| ticks.parse().ok()).collect();
         Self { stolen: ticks.get(7).copied().unwrap_or(0.0), all: ticks.iter().sum() }
     }
 
@@ -113,9 +106,11 @@ impl Table {
         Self { rows: Vec::new(), place, before: CpuTime::now() }
     }
 
-    fn place(&self) -> String {
+    /// All has been measured: what the machine had to give meanwhile belongs to the place.
+    pub fn close(&mut self) {
         let stolen = CpuTime::now().percent_stolen_since(self.before);
-        format!("{}; while it ran a hypervisor gave {stolen:.1} % of the CPU time to others", self.place)
+        let _ =
+            write!(self.place, "; while it ran a hypervisor gave {stolen:.1} % of the CPU time to others");
     }
 
     /// In columns.
@@ -126,7 +121,7 @@ impl Table {
                 rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max().unwrap_or(0)
             })
             .collect();
-        let mut text = format!("{}\n", self.place());
+        let mut text = format!("{}\n", self.place);
         for row in rows {
             let cells: Vec<String> =
                 row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
@@ -140,7 +135,7 @@ impl Table {
     pub fn markdown(&self) -> String {
         let mut text = include_str!("about.md").to_owned();
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "\n{}.\n", self.place());
+        let _ = writeln!(text, "\n{}.\n", self.place);
         let _ = writeln!(text, "| {} |\n|{}", HEADER.join(" | "), " --- |".repeat(HEADER.len()));
         for row in &self.rows {
             let _ = writeln!(text, "| {} |", row.cells().join(" | "));

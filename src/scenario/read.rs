@@ -100,7 +100,10 @@ fn examine(
     // The file is not to blame for a value that it does not have.
     let report: Report<'_> = &mut |spot, what, hint| {
         let set = written.iter().find(|(path, _)| spot.path.0.starts_with(&path.0));
-        let what = set.map_or_else(|| what.clone(), |(_, setting)| format!("--set {setting}: {what}"));
+        let what = match set {
+            Some((_, setting)) => format!("--set {setting}: {what}"),
+            None => what,
+        };
         report(spot, what, hint);
     };
     let manifests = Manifests::merge(&mut value, manifest, report)?;

@@ -41,7 +41,7 @@ impl Kind {
                      podman's default is pids_limit in containers.conf (0 is no limit)"
                 );
             }
-            if self.limit_of(&node).await?.is_some() {
+            if self.node_limit(&node).await?.is_some() {
                 continue;
             }
             let used = self.node_use(&node).await?.all;
@@ -61,7 +61,7 @@ impl Kind {
 
     /// Limits a node to so much above what it uses now, for a while.
     pub async fn guard_for_a_while(&self, node: &str, room: u64) -> Result<Guard, BackendError> {
-        let former = self.limit_of(node).await?;
+        let former = self.node_limit(node).await?;
         let limit = self.node_use(node).await?.working_set().saturating_add(room);
         let guard = Guard { kind: self.clone(), node: node.to_owned(), former };
         tracing::info!("node {node} may use {} MiB for a while", limit >> 20);
@@ -72,11 +72,6 @@ impl Kind {
                 Err(error)
             }
         }
-    }
-
-    /// What it is limited to, as the kernel has it: podman does not tell what it was updated to.
-    async fn limit_of(&self, node: &str) -> Result<Option<u64>, BackendError> {
-        Ok(self.node_limit(node).await?.filter(|bytes| *bytes < NO_LIMIT))
     }
 
     async fn limit(&self, node: &str, limit: Option<u64>) -> Result<(), BackendError> {

@@ -2,6 +2,7 @@
 
 use super::Kind;
 use crate::backend::BackendError;
+use crate::backend::kubernetes::changes::NO_LIMIT;
 
 /// Prints use and both kinds of page cache, for either cgroup version; v1's totals count what lies below (`memory.stat`).
 const READ: &str = "cd /sys/fs/cgroup; if [ -e memory.current ]; then cat memory.current; \
@@ -32,9 +33,10 @@ impl NodeUse {
 }
 
 impl Kind {
-    /// The memory limit of the node's own cgroup.
+    /// The memory limit of the node's own cgroup. The engine need not know: podman does not tell what a limit was updated to.
     pub(super) async fn node_limit(&self, node: &str) -> Result<Option<u64>, BackendError> {
-        self.node_number(node, "memory.max", "memory/memory.limit_in_bytes").await
+        let limit = self.node_number(node, "memory.max", "memory/memory.limit_in_bytes").await?;
+        Ok(limit.filter(|bytes| *bytes < NO_LIMIT))
     }
 
     /// How many processes and threads the node may have.
